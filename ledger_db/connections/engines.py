@@ -1,0 +1,267 @@
+"""
+SQLAlchemy engines that log in with whatever is current.
+
+An engine is made once and stays the same object for ever.  `renew` replaces its stale idle connections in the
+background after a rotation; `try_out` tells whether credentials work before anybody depends on them.
+"""
+
+import asyncio
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import Pool, QueuePool
+
+from ledger_db._logging import describe
+from ledger_db.connections.login import Logins
+from ledger_db.connections.stamping import on_trial, stamp_connections
+from ledger_db.credentials.model import Credentials
+from ledger_db.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+SyncDriver = Literal["psycopg2", "psycopg"]
+AsyncDriver = Literal["asyncpg", "psycopg"]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_RENEWAL_PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """
+    How engines are made.  Times are in seconds.
+
+    Attributes:
+        pool_size: Connections kept open.
+
+        max_overflow: Connections beyond that, closed when returned.
+
+        pool_timeout_seconds: How long a checkout waits for a free connection.
+
+        pool_recycle_seconds: Age at which a connection is replaced; -1 for never.
+
+        pool_pre_ping: Ask the server at each checkout; a fourth to two fifths of a small request's time.
+
+        connect_timeout_seconds: How long one connection attempt may take.
+
+        sslmode: As libpq's; None for ``verify-full``, except that loopback has ``prefer``.
+
+        sslrootcert: File with the certificates of the authorities to trust; None for the system's.
+
+        application_name: What pg_stat_activity shows.
+
+        echo: Log each statement.
+    """
+
+    pool_size: int = 5
+    max_overflow: int = 10
+    pool_timeout_seconds: float = 5.0
+    pool_recycle_seconds: float = 1800.0
+    pool_pre_ping: bool = False
+    connect_timeout_seconds: float = 5.0
+    sslmode: SslMode | None = None
+    sslrootcert: str | None = None
+    application_name: str = "ledger_db"
+    echo: bool = False
+
+    @property
+    def capacity(self) -> int:
+        """The most connections that one engine ever has."""
+        return self.pool_size + self.max_overflow
+
+    def sslmode_for(self, host: str) -> SslMode:
+        """Return what applies to *host*: no plaintext beyond this machine unless asked for by name."""
+        return self.sslmode or ("prefer" if host in _LOOPBACK or host.startswith("/") else "verify-full")
+
+
+class EngineFactory:
+    """Makes engines that share one way to log in."""
+
+    def __init__(self, logins: Logins, options: EngineOptions | None = None) -> None:
+        self._logins = logins
+        self._options = options or EngineOptions()
+
+    def create_engine(self, driver: SyncDriver = "psycopg2") -> Engine:
+        """
+        Return a new engine; nothing is connected yet.
+
+        Raises:
+            ConfigurationError: The driver is not installed, or a certificate file cannot be read.
+        """
+        arguments = _libpq_arguments(self._options, self._logins.provider.current.host)
+        _require(driver)
+        engine = create_engine(
+            URL.create(f"postgresql+{driver}"), connect_args=arguments, **self._pool_arguments()
+        )
+        stamp_connections(engine, self._logins)
+        return engine
+
+    def create_async_engine(self, driver: AsyncDriver = "asyncpg") -> AsyncEngine:
+        """Same as `create_engine`, for an event loop."""
+        host = self._logins.provider.current.host
+        make = _asyncpg_arguments if driver == "asyncpg" else _libpq_arguments
+        _require(driver)
+        engine = create_async_engine(
+            URL.create(f"postgresql+{driver}"),
+            connect_args=make(self._options, host),
+            **self._pool_arguments(),
+        )
+        stamp_connections(engine.sync_engine, self._logins)
+        return engine
+
+    def _pool_arguments(self) -> dict[str, Any]:
+        options = self._options
+        return {
+            "pool_size": options.pool_size,
+            "max_overflow": options.max_overflow,
+            "pool_timeout": options.pool_timeout_seconds,
+            "pool_recycle": options.pool_recycle_seconds,
+            "pool_pre_ping": options.pool_pre_ping,
+            # First in, first out: `renew` must meet a different connection each time.
+            "pool_use_lifo": False,
+            # Values of statements may be secret; errors and echo show only the statement.
+            "hide_parameters": True,
+            "echo": options.echo,
+        }
+
+
+def ping(engine: Engine) -> None:
+    """Ask the server for a row."""
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+
+
+async def ping_async(engine: AsyncEngine) -> None:
+    """Same as `ping`, on an event loop."""
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+def try_out(engine: Engine, credentials: Credentials) -> None:
+    """
+    Log in with *credentials*, which need not be current, in one of the pool's own places.
+
+    Raises:
+        Exception: Whatever the driver raises; nothing but one idle connection is lost by it.
+    """
+    with on_trial(credentials):
+        ping(engine)
+
+
+async def try_out_async(engine: AsyncEngine, credentials: Credentials) -> None:
+    """Same as `try_out`, on an event loop."""
+    with on_trial(credentials):
+        await ping_async(engine)
+
+
+def renew(
+    engine: Engine,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    pause: Callable[[float], object] = time.sleep,
+    spread: Callable[[], float] = random.random,
+) -> None:
+    """
+    Replace the stale idle connections of *engine* now, one after the other, so that no request has to.
+
+    Args:
+        engine: Whose connections.
+
+        stopped: Asked before each one; true ends it.
+
+        pause: Lets seconds pass.
+
+        spread: Draws the jitter, in [0, 1).
+
+    Raises:
+        Exception: Whatever a login raises; the rest is left to whoever borrows it.
+    """
+    for _ in range(_idle(engine.pool)):
+        if stopped():
+            return
+        with engine.connect():
+            pass  # checking out is what replaces a stale one
+        # A fleet rotates together; the pauses keep its logins from arriving together.
+        pause(_RENEWAL_PAUSE_SECONDS * spread())
+
+
+async def renew_async(
+    engine: AsyncEngine,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    spread: Callable[[], float] = random.random,
+) -> None:
+    """Same as `renew`, on an event loop."""
+    for _ in range(_idle(engine.pool)):
+        if stopped():
+            return
+        async with engine.connect():
+            pass
+        await asyncio.sleep(_RENEWAL_PAUSE_SECONDS * spread())
+
+
+def _idle(pool: Pool) -> int:
+    # Pools that keep nothing (NullPool) have nothing to count either.
+    return pool.checkedin() if isinstance(pool, QueuePool) else 0
+
+
+def _require(driver: str) -> None:
+    if find_spec(driver) is None:
+        extra = {"asyncpg": "async", "psycopg": "psycopg"}.get(driver)
+        what = f"'ledger-db[{extra}]'" if extra else "psycopg2-binary"
+        raise ConfigurationError(f"the driver {driver} is not installed; pip install {what}")
+
+
+def _libpq_arguments(options: EngineOptions, host: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "application_name": options.application_name,
+        # libpq counts whole seconds, and takes 0 for "for ever".
+        "connect_timeout": max(1, round(options.connect_timeout_seconds)),
+        "keepalives": 1,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "sslmode": options.sslmode_for(host),
+    }
+    if options.sslrootcert:
+        arguments["sslrootcert"] = options.sslrootcert
+    elif arguments["sslmode"] in {"verify-ca", "verify-full"}:
+        arguments["sslrootcert"] = _system_authorities()
+    return arguments
+
+
+def _asyncpg_arguments(options: EngineOptions, host: str) -> dict[str, Any]:
+    mode = options.sslmode_for(host)
+    verifying = mode in {"verify-ca", "verify-full"}
+    return {
+        "timeout": options.connect_timeout_seconds,
+        "server_settings": {"application_name": options.application_name},
+        # Given as text, asyncpg looks for the certificates in the home folder only.
+        "ssl": _context(mode, options.sslrootcert) if verifying else mode,
+    }
+
+
+def _context(mode: SslMode, sslrootcert: str | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=sslrootcert)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the certificates in {sslrootcert!r} cannot be read ({describe(error)}); set "
+            "LEDGER_DB_DATABASE_SSLROOTCERT to a PEM file"
+        ) from error
+    context.check_hostname = mode == "verify-full"
+    return context
+
+
+def _system_authorities() -> str:
+    # psycopg2's own libpq knows no "system"; OpenSSL's default file is what the async driver uses too.
+    return ssl.get_default_verify_paths().cafile or "system"

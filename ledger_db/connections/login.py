@@ -1,0 +1,364 @@
+"""
+What a login does when the server says no.
+
+    try what is current
+    refused -> somebody else has adopted newer credentials meanwhile?  try those
+            -> otherwise one of all refused logins becomes the scout:
+                   reads AWSCURRENT; other than what was refused?  try it
+                   reads AWSPENDING; is there one?                 try it
+                   neither: wait a little, and again
+            -> the others wait for what the scout finds
+    what logs in is adopted and becomes current for everybody
+    nothing logs in before patience ends -> LoginRefused; for a short while nobody asks the server
+
+The procedure is a generator that decides and never acts: it yields an `Attempt`, a `Look` or a `Pause`, and is
+sent what came of it.  `log_in` runs it with blocking calls, `log_in_async` on an event loop.
+"""
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ledger_db._logging import describe
+from ledger_db.connections.refusal import Verdict, judge
+from ledger_db.credentials.model import Credentials, Stage
+from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.errors import LoginRefused
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PAUSE_FIRST_SECONDS = 0.05
+_PAUSE_MOST_SECONDS = 1.0
+_FOLLOWER_PAUSE_SECONDS = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Log in with *credentials*; send back None if that worked, or the error that refused them."""
+
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Ask the provider what else *stage* has than version *after*; send back the credentials or None."""
+
+    stage: Stage
+    after: str
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let *seconds* pass."""
+
+    seconds: float
+
+
+Step = Attempt | Look | Pause
+Outcome = Credentials | BaseException | None
+Procedure = Generator[Step, Outcome, None]
+
+
+@dataclass(frozen=True, slots=True)
+class _CoolDown:
+    """Until then, logins with this version fail without asking the server."""
+
+    version: str
+    until: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long, by which clock, with which jitter."""
+
+    seconds: float
+    cool_down_seconds: float
+    now: Callable[[], float]
+    spread: Callable[[], float]
+
+
+class _Scouting:
+    """What the refused logins of one server share: who looks around for all, and whether to ask at all."""
+
+    def __init__(self) -> None:
+        # Guards the fields below.  Held for a few comparisons, never across a login, a read or a pause: in
+        # an async engine all logins share one thread, and one that waited here would stop it.
+        self._lock = threading.Lock()
+        self._has_scout = False
+        # Logins that worked after a refusal; a follower that sees it move tries again.
+        self.accepted = 0
+        self.cool_down: _CoolDown | None = None
+
+    def volunteer(self) -> bool:
+        """Become the scout; False if there is one."""
+        with self._lock:
+            volunteered = not self._has_scout
+            self._has_scout = True
+            return volunteered
+
+    def stand_down(self) -> None:
+        """Let somebody else be the scout."""
+        with self._lock:
+            self._has_scout = False
+
+    def report_acceptance(self) -> None:
+        """Say that something works again."""
+        with self._lock:
+            self.accepted += 1
+            self.cool_down = None
+
+    def start_cool_down(self, cool_down: _CoolDown) -> None:
+        """Spare the server for a while."""
+        with self._lock:
+            self.cool_down = cool_down
+
+
+class Logins:
+    """
+    All logins to one server with the credentials of one provider.
+
+    Shared by the engines or clients of one manager, so that threads, event loops and pools that are refused
+    in the same moment send one scout, not a crowd.
+    """
+
+    def __init__(
+        self,
+        provider: CredentialProvider,
+        *,
+        patience_seconds: float = 10.0,
+        cool_down_seconds: float = 1.0,
+        now: Callable[[], float] = time.monotonic,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        Log in with what *provider* has.
+
+        Args:
+            provider: Where credentials come from, and where those that work are reported.
+
+            patience_seconds: How long a login keeps looking for credentials that work.
+
+            cool_down_seconds: How long logins fail at once after that.
+
+            now: Seconds on a clock that never goes back.
+
+            spread: Draws the jitter, in [0, 1).
+        """
+        self.provider = provider
+        self._patience = _Patience(patience_seconds, cool_down_seconds, now, spread)
+        self._scouting = _Scouting()
+
+    def log_in(
+        self, connect: Callable[[Credentials], T], *, pause: Callable[[float], None] = time.sleep
+    ) -> T:
+        """
+        Return what *connect* makes of credentials that the server accepts.
+
+        Raises:
+            LoginRefused: Nothing was accepted in time; the driver's error is its cause.
+
+            Exception: Whatever else *connect* raises.
+        """
+        return self.run(connect, look=self.look, pause=pause)
+
+    def run(
+        self,
+        connect: Callable[[Credentials], T],
+        *,
+        look: Callable[[Look], Credentials | None],
+        pause: Callable[[float], None],
+    ) -> T:
+        """Same as `log_in`, for a caller that must not block in *look* and *pause* its own way."""
+        procedure = self.procedure()
+        connection: T
+        try:
+            step = next(procedure)
+            while True:
+                outcome: Outcome = None
+                if isinstance(step, Attempt):
+                    try:
+                        connection = connect(step.credentials)
+                    except Exception as error:
+                        if judge(error) is not Verdict.REFUSED:
+                            raise
+                        outcome = error
+                elif isinstance(step, Look):
+                    outcome = look(step)
+                else:
+                    pause(step.seconds)
+                step = procedure.send(outcome)
+        except StopIteration:
+            return connection
+        finally:
+            # Also when something else is raised in here: a scout must always stand down.
+            procedure.close()
+
+    async def log_in_async(self, connect: Callable[[Credentials], Awaitable[T]]) -> T:
+        """Same as `log_in`, on an event loop; reads of the source run in a thread."""
+        procedure = self.procedure()
+        connection: T
+        try:
+            step = next(procedure)
+            while True:
+                outcome: Outcome = None
+                if isinstance(step, Attempt):
+                    try:
+                        connection = await connect(step.credentials)
+                    except Exception as error:
+                        if judge(error) is not Verdict.REFUSED:
+                            raise
+                        outcome = error
+                elif isinstance(step, Look):
+                    outcome = await asyncio.to_thread(self.look, step)
+                else:
+                    await asyncio.sleep(step.seconds)
+                step = procedure.send(outcome)
+        except StopIteration:
+            return connection
+        finally:
+            procedure.close()
+
+    def look(self, step: Look) -> Credentials | None:
+        """Carry out *step*; blocks on the network, but not beyond the step's timeout."""
+        read = self.provider.refresh if step.stage == "AWSCURRENT" else self.provider.pending
+        return read(after=step.after, timeout_seconds=step.timeout_seconds)
+
+    def procedure(self) -> Procedure:
+        """
+        Decide, step by step, how to log in; ends when an attempt has worked.
+
+        Raises:
+            LoginRefused: Patience has ended, or a cool-down is on.
+        """
+        return _Login(self.provider, self._scouting, self._patience).steps()
+
+    def after_fork(self) -> None:
+        """Forget a scout that lives in the parent process only, and the lock that it may have held."""
+        self._scouting = _Scouting()
+
+
+class _Login:
+    """One login: what it has tried, since when, and whether it is the scout."""
+
+    def __init__(self, provider: CredentialProvider, scouting: _Scouting, patience: _Patience) -> None:
+        self._provider = provider
+        self._scouting = scouting
+        self._patience = patience
+        self._is_scout = False
+        self._tried: set[str] = set()
+        self._refusal: BaseException = LoginRefused("not tried yet")
+        self._deadline: float | None = None
+        self._pause_seconds = _PAUSE_FIRST_SECONDS
+        self._accepted_before = scouting.accepted
+
+    def steps(self) -> Procedure:
+        self._fail_while_cooling_down()
+        if (yield from self._try(self._provider.current)):
+            return
+        # Patience starts at the first refusal, not before: a slow handshake is not a refusal.
+        self._deadline = self._patience.now() + self._patience.seconds
+        try:
+            while self._provider.rotates:
+                if (yield from self._one_round()):
+                    return
+                if not self._remaining():
+                    break
+                yield Pause(min(self._next_pause(), self._remaining()))
+            raise self._given_up()
+        finally:
+            if self._is_scout:
+                self._scouting.stand_down()
+
+    def _one_round(self) -> Generator[Step, Outcome, bool]:
+        """Try everything that is worth trying now; True if something was accepted."""
+        if self._somebody_was_accepted():
+            # The same credentials that were refused may be accepted by now: a rotation was rolled back.
+            self._tried.clear()
+        if (yield from self._try_if_new(self._provider.current)):
+            return True
+        self._is_scout = self._is_scout or self._scouting.volunteer()
+        if not self._is_scout:
+            return False
+        stage: Stage
+        for stage in ("AWSCURRENT", "AWSPENDING"):
+            found = yield Look(stage, self._provider.current.version, self._remaining())
+            # Somebody else's adoption is as good as a finding of our own.
+            for candidate in (self._provider.current, found):
+                if (yield from self._try_if_new(candidate)):
+                    return True
+        # In the next round everything is worth another try: AWSPENDING may not have been applied yet.
+        self._tried.clear()
+        return False
+
+    def _try_if_new(self, candidate: Outcome) -> Generator[Step, Outcome, bool]:
+        if not isinstance(candidate, Credentials) or candidate.version in self._tried:
+            return False
+        return (yield from self._try(candidate))
+
+    def _try(self, credentials: Credentials) -> Generator[Step, Outcome, bool]:
+        seen = self._provider.current.version
+        refusal = yield Attempt(credentials)
+        if isinstance(refusal, BaseException):
+            log.debug("login.refused", extra={"version": credentials.version, "cause": describe(refusal)})
+            self._tried.add(credentials.version)
+            self._refusal = refusal
+            return False
+        if credentials.version != seen:
+            self._provider.adopt(credentials, instead_of=seen)
+        if self._deadline is not None:
+            self._scouting.report_acceptance()
+        return True
+
+    def _remaining(self) -> float:
+        return max(0.0, (self._deadline or 0.0) - self._patience.now())
+
+    def _next_pause(self) -> float:
+        jitter = 0.5 + 0.5 * self._patience.spread()
+        if not self._is_scout:
+            return _FOLLOWER_PAUSE_SECONDS * jitter
+        pause = self._pause_seconds
+        self._pause_seconds = min(_PAUSE_MOST_SECONDS, pause * 2)
+        return pause * jitter
+
+    def _somebody_was_accepted(self) -> bool:
+        before, self._accepted_before = self._accepted_before, self._scouting.accepted
+        return before != self._accepted_before
+
+    def _fail_while_cooling_down(self) -> None:
+        current, cool_down = self._provider.current, self._scouting.cool_down
+        if cool_down and cool_down.version == current.version and self._patience.now() < cool_down.until:
+            raise LoginRefused(
+                f"{_who(current)} was refused a moment ago ({cool_down.cause}); the server is not asked again "
+                "yet, so that it is not flooded; compare the secret with the server's user"
+            )
+
+    def _given_up(self) -> LoginRefused:
+        current, source = self._provider.current, self._provider.status.source
+        cause = describe(self._refusal)
+        if self._is_scout or not self._provider.rotates:
+            until = self._patience.now() + self._patience.cool_down_seconds
+            self._scouting.start_cool_down(_CoolDown(current.version, until, cause))
+            # Once a cool-down, not once a request: the scout speaks for all.
+            log.error("login.given_up", extra={"source": source, "version": current.version, "cause": cause})
+        others = f"AWSCURRENT and AWSPENDING were tried for {self._patience.seconds:.1f} s"
+        error = LoginRefused(
+            f"{_who(current)} was refused: {cause} (version {current.version} of {source}; "
+            f"{others if self._provider.rotates else 'it has no other version'}); "
+            "compare the secret with the server's user, and look for a rotation that is stuck"
+        )
+        # Without its traceback: the driver's frames hold connection parameters in their local variables.
+        error.__cause__ = self._refusal.with_traceback(None)
+        return error
+
+
+def _who(credentials: Credentials) -> str:
+    return f"user {credentials.username!r} at {credentials.host}:{credentials.port}"

@@ -1,0 +1,164 @@
+"""One PostgreSQL database and all that belongs to it: provider, logins, engines, watcher."""
+
+import asyncio
+import logging
+import threading
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ledger_db._logging import describe
+from ledger_db.connections import engines
+from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
+from ledger_db.connections.login import Logins
+from ledger_db.connections.loop import Loop
+from ledger_db.connections.startup import check, check_async
+from ledger_db.credentials.model import Credentials
+from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.credentials.watcher import CredentialWatcher
+
+log = logging.getLogger(__name__)
+
+_RENEWAL_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drivers:
+    """Which drivers the two engines use."""
+
+    sync: SyncDriver = "psycopg2"
+    on_loop: AsyncDriver = "asyncpg"
+
+
+class PostgresServer:
+    """Keeps one database usable while its credentials change."""
+
+    name = "PostgreSQL"
+
+    def __init__(
+        self,
+        provider: CredentialProvider,
+        *,
+        options: EngineOptions,
+        drivers: Drivers,
+        patience_seconds: float,
+    ) -> None:
+        self.provider = provider
+        self.options = options
+        self._drivers = drivers
+        self._logins = Logins(provider, patience_seconds=patience_seconds)
+        self._factory = EngineFactory(self._logins, options)
+        self._watcher = CredentialWatcher(provider, self._renew)
+        self._loop = Loop()
+        self._closed = False
+
+        # Guards the making of the two engines, so that there is one of each.
+        self._making = threading.Lock()
+        self._engine: Engine | None = None
+        self._async_engine: AsyncEngine | None = None
+        provider.verify_with(self._verify)
+
+    @property
+    def engine(self) -> Engine:
+        """The one Engine; made at first use."""
+        if self._engine is None:
+            with self._making:
+                if self._engine is None:
+                    self._engine = self._factory.create_engine(self._drivers.sync)
+        return self._engine
+
+    @property
+    def async_engine(self) -> AsyncEngine:
+        """The one AsyncEngine; made at first use, and belongs to the loop that runs then."""
+        if self._async_engine is None:
+            with self._making:
+                if self._async_engine is None:
+                    self._loop.remember()
+                    self._async_engine = self._factory.create_async_engine(self._drivers.on_loop)
+        return self._async_engine
+
+    @property
+    def made(self) -> tuple[Engine, ...]:
+        """The engines that were made so far, the asynchronous one by its synchronous core."""
+        on_loop = self._async_engine.sync_engine if self._async_engine else None
+        return tuple(engine for engine in (self._engine, on_loop) if engine is not None)
+
+    def check(self, *, timeout_seconds: float) -> None:
+        """Connect and ask for a row; see `startup.check`."""
+        try:
+            check(self._where(), lambda: engines.ping(self.engine), timeout_seconds=timeout_seconds)
+        finally:
+            # Whoever waited for this may have given up and closed everything before a slow login ended.
+            if self._closed and self._engine is not None:
+                self._engine.dispose()
+
+    async def check_async(self, *, timeout_seconds: float) -> None:
+        """Same as `check`, with the async engine; with the other one if its driver is not installed."""
+        if find_spec(self._drivers.on_loop) is None:
+            await asyncio.to_thread(self.check, timeout_seconds=timeout_seconds)
+            return
+        engine = self.async_engine
+        await check_async(self._where(), lambda: engines.ping_async(engine), timeout_seconds=timeout_seconds)
+
+    def watch(self) -> None:
+        """Follow rotations from now on."""
+        self._watcher.start()
+
+    def look_now(self) -> None:
+        """Read the secret now: somebody says that it changed."""
+        self._watcher.look_now()
+
+    def close(self) -> None:
+        """Close every idle connection; borrowed ones are closed when returned."""
+        # The watcher first: a renewal that goes on after dispose() would open connections for nobody.
+        self._closed = True
+        self._watcher.stop()
+        self._loop.forget()
+        if self._engine is not None:
+            self._engine.dispose()
+
+    async def close_async(self) -> None:
+        """Same as `close`, on the event loop of the async engine."""
+        self._closed = True
+        # In a thread, because the watcher may be waiting for this very loop.
+        await asyncio.to_thread(self.close)
+        if self._async_engine is not None:
+            await self._async_engine.dispose()
+
+    def after_fork(self) -> None:
+        """Share nothing with the parent process: its sockets are its own."""
+        self._making = threading.Lock()
+        self.provider.after_fork()
+        self._logins.after_fork()
+        self._loop.forget()
+        for engine in self.made:
+            # Not closed: that would end the parent's sessions on the server.
+            engine.dispose(close=False)
+        self._watcher.after_fork()
+
+    def _where(self) -> str:
+        current = self.provider.current
+        return f"{self.name} at {current.host}:{current.port}"
+
+    def _verify(self, credentials: Credentials) -> None:
+        if self._engine is not None:
+            engines.try_out(self._engine, credentials)
+        elif self._async_engine is not None:
+            patience = self.options.pool_timeout_seconds + self.options.connect_timeout_seconds
+            self._loop.run(engines.try_out_async(self._async_engine, credentials), timeout_seconds=patience)
+        # No engine yet: the first login will tell.
+
+    def _renew(self) -> None:
+        try:
+            if self._engine is not None:
+                engines.renew(self._engine, stopped=self._is_closed)
+            if self._async_engine is not None:
+                renewal = engines.renew_async(self._async_engine, stopped=self._is_closed)
+                self._loop.run(renewal, timeout_seconds=_RENEWAL_TIMEOUT_SECONDS)
+        except Exception as error:  # noqa: BLE001 - a courtesy; whoever borrows does the same
+            log.warning("connections.renewal_stopped", extra={"server": self.name, "cause": describe(error)})
+
+    def _is_closed(self) -> bool:
+        return self._closed

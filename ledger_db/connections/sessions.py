@@ -1,0 +1,100 @@
+"""
+Sessions with the three options that a transaction may need.
+
+None of them leaks to the next borrower of a connection: isolation and read-only are reset when it is
+returned, and the statement timeout is ``SET LOCAL``, set anew in each transaction of the session.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction
+
+IsolationLevel = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """
+    What `session` and `begin` may be asked for.
+
+    Attributes:
+        read_only: Whether PostgreSQL refuses writes.
+
+        isolation_level: As PostgreSQL names it; None for the server's default.
+
+        statement_timeout_seconds: When PostgreSQL cancels a statement; None for the server's default.
+    """
+
+    read_only: bool = False
+    isolation_level: IsolationLevel | None = None
+    statement_timeout_seconds: float | None = None
+
+    def execution_options(self) -> dict[str, Any]:
+        """Return them as SQLAlchemy's."""
+        options: dict[str, Any] = {}
+        if self.isolation_level is not None:
+            options["isolation_level"] = self.isolation_level
+        if self.read_only:
+            options["postgresql_readonly"] = True
+        return options
+
+
+def open_session(engine: Engine, options: SessionOptions) -> Session:
+    """Return a session that was not used yet; it cannot be used again once it is closed."""
+    session = Session(
+        engine,
+        expire_on_commit=False,
+        # A session that is used after its request would quietly check out a connection for good.
+        close_resets_only=False,
+        execution_options=options.execution_options(),
+    )
+    _limit_statements(session, options)
+    return session
+
+
+def open_async_session(engine: AsyncEngine, options: SessionOptions) -> AsyncSession:
+    """Same as `open_session`, for an event loop."""
+    session = AsyncSession(
+        engine,
+        expire_on_commit=False,
+        close_resets_only=False,
+        execution_options=options.execution_options(),
+    )
+    _limit_statements(session.sync_session, options)
+    return session
+
+
+@contextmanager
+def begin(engine: Engine, options: SessionOptions) -> Iterator[Session]:
+    """Open a session, commit it at the end, roll back on an error."""
+    with open_session(engine, options) as session, session.begin():
+        yield session
+
+
+@asynccontextmanager
+async def begin_async(engine: AsyncEngine, options: SessionOptions) -> AsyncIterator[AsyncSession]:
+    """Same as `begin`, on an event loop."""
+    async with open_async_session(engine, options) as session, session.begin():
+        yield session
+
+
+def _limit_statements(session: Session, options: SessionOptions) -> None:
+    if options.statement_timeout_seconds is not None:
+        milliseconds = max(1, round(options.statement_timeout_seconds * 1000))
+        event.listen(session, "after_begin", partial(_set_local_timeout, milliseconds))
+
+
+def _set_local_timeout(
+    milliseconds: int, session: Session, transaction: SessionTransaction, connection: Connection
+) -> None:
+    # set_config takes a bound value where SET LOCAL takes none; true makes it local to the transaction.
+    connection.execute(
+        text("SELECT set_config('statement_timeout', :milliseconds, true)"),
+        {"milliseconds": str(milliseconds)},
+    )

@@ -1,0 +1,163 @@
+"""
+The startup check: does the server answer, and if not, is it worth waiting?
+
+Transient failures are tried again with full jitter, permanent ones end it at once, and all of it ends after
+the time allowed, even if a connection attempt hangs.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from typing import Any, TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_before_delay,
+    wait_random_exponential,
+)
+
+from ledger_db._logging import describe
+from ledger_db.connections.refusal import Verdict, judge
+from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, ServerUnreachable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def check(name: str, probe: Callable[[], T], *, timeout_seconds: float) -> T:
+    """
+    Call *probe* until it works.
+
+    Args:
+        name: What is checked, for log lines and messages.
+
+        probe: Connects and asks something.
+
+        timeout_seconds: When to give up.
+
+    Raises:
+        ServerUnreachable: Transient failures only, until the time was up.
+
+        ConfigurationError: The server answered, and only a person can mend what it said.
+
+        LedgerDBError: Whatever *probe* raises of these by itself.
+    """
+    began = time.monotonic()
+    try:
+        answer = Retrying(**_policy(name, timeout_seconds))(probe)
+    except Exception as error:
+        raise _translated(name, error, time.monotonic() - began) from error
+    _report(name, time.monotonic() - began)
+    return answer
+
+
+async def check_async(name: str, probe: Callable[[], Awaitable[T]], *, timeout_seconds: float) -> T:
+    """Same as `check`, on an event loop; an attempt that hangs is cancelled."""
+    began = time.monotonic()
+
+    async def attempt() -> T:
+        # tenacity awaits only what it can see to be a coroutine function, and *probe* may be a lambda.
+        return await probe()
+
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            answer: T = await AsyncRetrying(**_policy(name, timeout_seconds))(attempt)
+    except Exception as error:
+        raise _translated(name, error, time.monotonic() - began) from error
+    _report(name, time.monotonic() - began)
+    return answer
+
+
+def all_within(timeout_seconds: float, *calls: Callable[[], object]) -> None:
+    """
+    Run *calls* at once and return when all have returned.
+
+    The first that raises ends the wait.  Each runs in a daemon thread of its own: no timeout of a driver
+    covers a resolver that hangs, and a thread that never returns must not keep a process from ending.
+
+    Raises:
+        ServerUnreachable: One of them did not return in time.
+
+        Exception: What the first failing one raised.
+    """
+    done, hanging = wait([_in_thread(call) for call in calls], timeout_seconds, FIRST_EXCEPTION)
+    for finished in done:
+        finished.result()
+    if hanging:
+        raise ServerUnreachable(
+            f"startup did not end within {timeout_seconds:.1f} s: a connection attempt or a name lookup "
+            "hangs; check the address and the network, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
+        )
+
+
+def _in_thread(call: Callable[[], object]) -> "Future[object]":
+    result: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="ledger_db-startup", daemon=True).start()
+    return result
+
+
+def _policy(name: str, timeout_seconds: float) -> dict[str, Any]:
+    return {
+        "retry": retry_if_exception(_is_transient),
+        # Full jitter, so that a fleet that starts together does not knock together; never a wait of
+        # nothing, which would knock at once.
+        "wait": wait_random_exponential(multiplier=0.1, min=0.05, max=2),
+        # "Before": stop_after_delay would sleep past the end once.
+        "stop": stop_before_delay(timeout_seconds),
+        "before_sleep": lambda state: _report_retry(name, state),
+        "reraise": True,
+    }
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, LedgerDBError):
+        return isinstance(error, Retryable)
+    return judge(error) is Verdict.TRANSIENT
+
+
+def _translated(name: str, error: Exception, seconds: float) -> LedgerDBError:
+    if isinstance(error, LedgerDBError):
+        return error
+    if _is_transient(error):
+        log.error("startup.unreachable", extra={"server": name, "seconds": round(seconds, 3)})
+        return ServerUnreachable(
+            f"{name} was not ready within {seconds:.1f} s: {describe(error)}; "
+            "check that it runs and that its address is right"
+        )
+    log.error("startup.failed", extra={"server": name, "cause": describe(error)})
+    return ConfigurationError(
+        f"{name} answered, and trying again will not help: {describe(error)}; "
+        "mend the settings, the certificate or the permissions"
+    )
+
+
+def _report_retry(name: str, state: RetryCallState) -> None:
+    outcome = state.outcome
+    error = outcome.exception() if outcome else None
+    log.warning(
+        "startup.retrying",
+        extra={
+            "server": name,
+            "attempt": state.attempt_number,
+            "wait_seconds": round(state.upcoming_sleep, 3),
+            "cause": describe(error) if error else "",
+        },
+    )
+
+
+def _report(name: str, seconds: float) -> None:
+    log.info("startup.checked", extra={"server": name, "seconds": round(seconds, 3)})

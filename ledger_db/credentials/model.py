@@ -1,0 +1,95 @@
+"""What credentials are, and who may hand them out."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Stage = Literal["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"]
+"""A staging label of Secrets Manager; sources without labels know only ``AWSCURRENT``."""
+
+
+class Password(str):
+    """
+    A string that does not show itself.
+
+    Drivers need a real ``str``.  Tools that print the local variables of every frame of a traceback use
+    ``repr()``, and the frames of a failed login hold the password.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """
+    One consistent answer to "who am I, and where?".
+
+    Pass the whole object on.  A user name from one snapshot with a password from the next is the bug
+    that this class exists to prevent.
+
+    Attributes:
+        username: The PostgreSQL role or the Redis user.
+
+        password: Its ``repr()`` is masked, hence it is never part of a log line.
+
+        version: Opaque name of the secret's version.  Equal versions are equal credentials.
+
+        host: Name or address of the server.
+
+        port: TCP port of the server.
+
+        database: Database name (PostgreSQL) or number as text (Redis).
+
+        stamp: What a connection that logged in with these carries.  A connection is stale once its stamp is
+            no longer the current one.  It is the version, except where a new version leaves older sessions
+            in good standing (tokens that only open the door).
+
+        expires_at: POSIX seconds after which the server refuses them; None for never.
+    """
+
+    username: str
+    password: Password
+    version: str
+    host: str
+    port: int
+    database: str
+    stamp: str = ""
+    expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        # Frozen: what a caller passed as a plain string is masked here, once, for everybody after.
+        object.__setattr__(self, "password", Password(self.password))
+        if not self.stamp:
+            object.__setattr__(self, "stamp", self.version)
+
+
+class CredentialSource(Protocol):
+    """Somewhere credentials come from: Secrets Manager, RDS IAM, the environment."""
+
+    @property
+    def name(self) -> str:
+        """What log lines and messages call this source; never secret."""
+        ...
+
+    @property
+    def rotates(self) -> bool:
+        """Whether asking again may ever give another answer.  If not, a refused login is final."""
+        ...
+
+    def fetch(self, stage: Stage) -> Credentials | None:
+        """
+        Read the credentials that carry the label *stage*.  May block on the network.
+
+        Returns:
+            None if no version with a value carries the label.  For ``AWSCURRENT`` that is an error instead.
+
+        Raises:
+            CredentialsUnavailable: No answer; trying again may help.
+
+            CredentialsInvalid: An answer of the wrong shape; trying again will not help.
+
+            ConfigurationError: No permission, no such secret, no key: trying again will not help.
+        """
+        ...

@@ -1,0 +1,317 @@
+"""
+Holds the current credentials and keeps them current.
+
+Known:     `current` is one frozen snapshot; reading it takes no lock and never touches the network.
+Doubted:   a login was refused: `refresh` and `pending` say what else the source has to offer.
+Adopted:   only what has logged in becomes current, by compare-and-swap.
+Watched:   `tick` polls the source, so that a rotation is followed without any login being refused.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ledger_db._logging import describe
+from ledger_db.credentials.model import Credentials, CredentialSource
+from ledger_db.credentials.reads import SharedReads
+from ledger_db.credentials.schedule import Schedule
+from ledger_db.errors import ConfigurationError, LedgerDBError, ManagerClosed, Retryable
+
+log = logging.getLogger(__name__)
+
+Subscriber = Callable[[Credentials], None]
+Verifier = Callable[[Credentials], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderStatus:
+    """
+    What a health check may say about a provider.  Nothing in it is secret.
+
+    Attributes:
+        source: Name of the source.
+
+        version: Version of the current credentials; None before the first read.
+
+        generation: 1 after the first read, one more with each adoption.
+
+        adopted_at: POSIX seconds of the last adoption; None before the first read.
+
+        confirmed_at: POSIX seconds at which the source last answered; None before the first read.
+
+        failures: Reads that failed since then.
+
+        problem: What the last failed read said; None if the last one succeeded.
+
+        permanent: Whether only a person can mend *problem*.
+    """
+
+    source: str
+    version: str | None = None
+    generation: int = 0
+    adopted_at: float | None = None
+    confirmed_at: float | None = None
+    failures: int = 0
+    problem: str | None = None
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A version in AWSCURRENT that the server refuses; asked about again ever more rarely."""
+
+    version: str
+    refusals: int
+    not_before: float
+
+
+class CredentialProvider:
+    """
+    One source, one snapshot, any number of readers in threads and event loops.
+
+    It never logs in: whoever connects does, and says so with `adopt`.
+    """
+
+    def __init__(
+        self,
+        source: CredentialSource,
+        schedule: Schedule | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        posix_now: Callable[[], float] = time.time,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        Provide the credentials of *source*; nothing is read before `load`.
+
+        Args:
+            source: Where credentials come from.
+
+            schedule: When to ask again.
+
+            now: Seconds on a clock that never goes back.
+
+            posix_now: POSIX seconds, for what expires.
+
+            spread: Draws the jitter, in [0, 1).
+        """
+        self._source = source
+        self._schedule = schedule or Schedule()
+        self._now = now
+        self._posix_now = posix_now
+        self._spread = spread
+        self._subscribers: tuple[Subscriber, ...] = ()
+        self._verify: Verifier | None = None
+        self._doubt: _Doubt | None = None
+        self._reads = SharedReads(source, self._schedule, now=now)
+
+        # Guards the swap of _current and _status.  Never held across a read of the source, a login or a
+        # subscriber: an event loop may be waiting for it.
+        self._swap = threading.Lock()
+        # Read without a lock.  Replacing one reference is atomic, and what it refers to is frozen.
+        self._current: Credentials | None = None
+        self._status = ProviderStatus(source=source.name)
+
+    @property
+    def current(self) -> Credentials:
+        """The latest snapshot.  Never blocks."""
+        current = self._current
+        if current is None:
+            raise ManagerClosed(f"no credentials from {self._source.name} yet; open the manager first")
+        return current
+
+    @property
+    def status(self) -> ProviderStatus:
+        """A snapshot for health checks."""
+        return self._status
+
+    @property
+    def rotates(self) -> bool:
+        """Whether waiting for other credentials makes sense at all."""
+        return self._source.rotates
+
+    def load(self) -> Credentials:
+        """
+        Read the source for the first time; later calls return what is current.
+
+        Raises:
+            LedgerDBError: Whatever the source raises.
+        """
+        if self._current is None:
+            fresh = self._read_current()
+            self._replace(fresh, instead_of=None)
+        return self.current
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """
+        Call *subscriber* with each new snapshot, after `current` returns it.
+
+        It is called by whoever adopted, possibly on an event loop: it must not block.  Two adoptions in
+        quick succession may be told in either order; look at `current`.
+        """
+        self._subscribers = (*self._subscribers, subscriber)
+
+    def verify_with(self, verifier: Verifier) -> None:
+        """Let *verifier* log in with what polling found before it is adopted; it raises if that fails."""
+        self._verify = verifier
+
+    def refresh(self, *, after: str, timeout_seconds: float | None = None) -> Credentials | None:
+        """
+        Return credentials other than version *after*, asking the source if need be.
+
+        Says which version disappointed the caller, so that a hundred callers refused at the same moment
+        cause one read, not a hundred.  What is returned is not current yet: log in, then `adopt`.
+
+        Returns:
+            None if the source has nothing else, or did not answer in time.
+        """
+        current = self.current
+        if current.version != after:
+            return current
+        try:
+            fresh = self._reads.read("AWSCURRENT", timeout_seconds=timeout_seconds)
+        except LedgerDBError as error:
+            # The login's own refusal is what the caller has to hear about; this one goes to health.
+            self._note_failure(error)
+            return None
+        return fresh if fresh is not None and fresh.version != after else None
+
+    def pending(self, *, after: str, timeout_seconds: float | None = None) -> Credentials | None:
+        """
+        Return the credentials of a rotation in progress, None if there are none or they may not be read.
+
+        Between setSecret and finishSecret of a single-user rotation they are the only ones that work.
+        """
+        try:
+            fresh = self._reads.read("AWSPENDING", timeout_seconds=timeout_seconds)
+        except LedgerDBError as error:
+            # A policy may allow AWSCURRENT only: not a fault, the rotation is then waited out.
+            log.debug(
+                "credentials.pending_unreadable",
+                extra={"source": self._source.name, "cause": describe(error)},
+            )
+            return None
+        return fresh if fresh is not None and fresh.version != after else None
+
+    def adopt(self, credentials: Credentials, *, instead_of: str) -> bool:
+        """
+        Make *credentials*, which have just logged in, the current ones.
+
+        Compare-and-swap: nothing happens, and False is returned, unless *instead_of* is still the current
+        version.  Without it a slow login with older credentials could undo a newer adoption.
+        """
+        adopted = self._replace(credentials, instead_of=instead_of)
+        if adopted:
+            # It was refused a moment ago, and may still be AWSCURRENT: polling must not hurry back to it.
+            wait = self._schedule.after_failure(1, self._spread())
+            self._doubt = _Doubt(instead_of, 1, self._now() + wait)
+        return adopted
+
+    def tick(self) -> float:
+        """Do one round of watching and return the seconds to wait before the next.  Never raises."""
+        try:
+            fresh = self._read_current()
+        except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
+            return self._schedule.after_failure(self._note_failure(error), self._spread())
+        self._note_success()
+        wait = self._consider(fresh)
+        return self.next_wait() if wait is None else wait
+
+    def next_wait(self) -> float:
+        """Return the seconds until the source should be read again, all being well."""
+        expires_at = self.current.expires_at
+        lifetime = None if expires_at is None else expires_at - self._posix_now()
+        return self._schedule.after_success(lifetime, self._spread())
+
+    def after_fork(self) -> None:
+        """Forget what must not be shared with the parent process: locks, reads under way, sockets."""
+        self._swap = threading.Lock()
+        self._reads = SharedReads(self._source, self._schedule, now=self._now)
+        forget_client = getattr(self._source, "forget_client", None)
+        if forget_client is not None:
+            forget_client()
+
+    def _consider(self, fresh: Credentials) -> float | None:
+        """Adopt what polling found, if the server takes it; otherwise return when to ask again."""
+        current = self.current
+        if fresh.version == current.version:
+            self._doubt = None
+            return None
+        doubt = self._doubt if self._doubt and self._doubt.version == fresh.version else None
+        if doubt is not None and self._now() < doubt.not_before:
+            return self._schedule.after_failure(doubt.refusals, self._spread())
+        # A new token for the same sessions opens no connection, so there is nothing to try it on.
+        if self._verify is not None and fresh.stamp != current.stamp:
+            try:
+                self._verify(fresh)
+            except Exception as error:  # noqa: BLE001 - a driver may raise anything; the old ones stay in use
+                return self._postpone(fresh, doubt, error)
+        self._doubt = None
+        self._replace(fresh, instead_of=current.version)
+        return None
+
+    def _postpone(self, fresh: Credentials, doubt: _Doubt | None, error: Exception) -> float:
+        refusals = 1 if doubt is None else doubt.refusals + 1
+        wait = self._schedule.after_failure(refusals, self._spread())
+        self._doubt = _Doubt(fresh.version, refusals, self._now() + wait)
+        # Once a version: the same news every minute is none.
+        log.log(
+            logging.WARNING if doubt is None else logging.DEBUG,
+            "credentials.not_adopted",
+            extra={"source": self._source.name, "version": fresh.version, "cause": describe(error)},
+        )
+        return wait
+
+    def _read_current(self) -> Credentials:
+        fresh = self._source.fetch("AWSCURRENT")
+        if fresh is None:
+            raise ConfigurationError(
+                f"{self._source.name} has no version labelled AWSCURRENT; give it a value"
+            )
+        return fresh
+
+    def _replace(self, credentials: Credentials, *, instead_of: str | None) -> bool:
+        with self._swap:
+            before = self._current
+            if (before.version if before else None) != instead_of:
+                return False
+            self._current = credentials
+            now = self._posix_now()
+            self._status = ProviderStatus(
+                source=self._source.name,
+                version=credentials.version,
+                generation=self._status.generation + 1,
+                adopted_at=now,
+                confirmed_at=now,
+            )
+        self._reads.forget()
+        event = "credentials.loaded" if before is None else "credentials.rotated"
+        log.info(event, extra={"source": self._source.name, "version": credentials.version})
+        if before is not None:
+            for subscriber in self._subscribers:
+                subscriber(credentials)
+        return True
+
+    def _note_success(self) -> None:
+        with self._swap:
+            self._status = replace(
+                self._status, confirmed_at=self._posix_now(), failures=0, problem=None, permanent=False
+            )
+
+    def _note_failure(self, error: Exception) -> int:
+        permanent = not isinstance(error, Retryable)
+        with self._swap:
+            failures = self._status.failures + 1
+            self._status = replace(
+                self._status, failures=failures, problem=describe(error), permanent=permanent
+            )
+        # What is known stays in use either way.  A permanent problem needs a person, and says so.
+        log.log(
+            logging.ERROR if permanent else logging.WARNING,
+            "credentials.unreadable" if permanent else "credentials.stale",
+            extra={"source": self._source.name, "failures": failures, "cause": describe(error)},
+        )
+        return failures

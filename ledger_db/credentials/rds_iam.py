@@ -1,0 +1,119 @@
+"""Credentials that RDS makes out of an IAM role: a signed token in place of a password."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ledger_db._logging import describe, hide_secrets_of_botocore
+from ledger_db.credentials.model import Credentials, Password, Stage
+from ledger_db.errors import ConfigurationError, CredentialsUnavailable
+
+TOKEN_LIFETIME_SECONDS = 900.0
+"""RDS accepts a token for 15 minutes (Amazon RDS User Guide, "IAM database authentication")."""
+
+Signer = Callable[[str, int, str], str]
+
+
+class RdsIamSource:
+    """
+    Signs a login token for one RDS user.
+
+    Signing is local: no network, except for fetching the role's own credentials.  A token only opens the
+    door: sessions live on after it has expired, so all tokens of a user share one stamp and a new one does
+    not make any connection stale.  The server must be reached over TLS.
+    """
+
+    rotates = True
+
+    def __init__(
+        self,
+        username: str,
+        host: str,
+        *,
+        port: int = 5432,
+        database: str = "postgres",
+        region: str | None = None,
+        sign: Signer | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Sign tokens for *username* on *host*.
+
+        Args:
+            username: A role that was granted ``rds_iam``.
+
+            host: The endpoint that the token is for; a CNAME will be refused.
+
+            port: TCP port.
+
+            database: Database to connect to.
+
+            region: AWS region of the server; from the environment if None.
+
+            sign: Makes a token out of host, port and user; boto3 if None.
+
+            now: POSIX time in seconds.
+        """
+        self._username = username
+        self._host = host
+        self._port = port
+        self._database = database
+        self._region = region
+        self._sign = sign or self._sign_with_boto3
+        self._now = now
+        self._client: Any = None
+
+    @property
+    def name(self) -> str:
+        """The user and the server."""
+        return f"rds-iam:{self._username}@{self._host}:{self._port}"
+
+    def fetch(self, stage: Stage) -> Credentials | None:
+        """
+        Sign a new token; there is never a pending one.
+
+        Raises:
+            CredentialsUnavailable: The role's own credentials could not be fetched just now.
+
+            ConfigurationError: There are no AWS credentials, or no region.
+        """
+        if stage != "AWSCURRENT":
+            return None
+        signed_at = self._now()
+        return Credentials(
+            username=self._username,
+            password=Password(self._sign(self._host, self._port, self._username)),
+            version=f"token-{signed_at:.3f}",
+            host=self._host,
+            port=self._port,
+            database=self._database,
+            stamp=self.name,
+            expires_at=signed_at + TOKEN_LIFETIME_SECONDS,
+        )
+
+    def forget_client(self) -> None:
+        """Make a new client at the next token: after a fork, sockets would be shared with the parent."""
+        self._client = None
+
+    def _sign_with_boto3(self, host: str, port: int, username: str) -> str:
+        hide_secrets_of_botocore()
+        import boto3  # noqa: PLC0415 - an eighth of a second, spent only if a token is needed
+        from botocore import exceptions  # noqa: PLC0415
+
+        try:
+            if self._client is None:
+                region = self._region or os.environ.get("AWS_REGION") or None
+                self._client = boto3.session.Session().client("rds", region_name=region)
+            token: str = self._client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=username)
+        except (exceptions.MetadataRetrievalError, exceptions.HTTPClientError) as error:
+            raise CredentialsUnavailable(
+                f"no AWS credentials to sign a token for {self.name} just now ({describe(error)}); "
+                "it will be tried again"
+            ) from error
+        except exceptions.BotoCoreError as error:
+            raise ConfigurationError(
+                f"cannot sign a token for {self.name} ({describe(error)}); "
+                "set AWS_REGION and AWS credentials the AWS way"
+            ) from error
+        return token

@@ -1,0 +1,129 @@
+"""
+What can be configured, from the environment or by hand.
+
+Every setting is read from ``LEDGER_DB_<NAME>``.  AWS itself is configured the AWS way: AWS_REGION,
+AWS_PROFILE, AWS_ENDPOINT_URL and the rest are boto3's, never names of our own.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledger_db.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """
+    All settings of a manager.  All times are in seconds.
+
+    Either server may be absent: using what it would have configured is a `ConfigurationError`.
+
+    Raises:
+        ConfigurationError: Names each setting that is wrong and what was expected, never its value.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="LEDGER_DB_",
+        # LEDGER_DB_REDIS_HOST="" in a compose file means "not set".
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+    database_secret_id: str | None = Field(
+        default=None, description="Name or ARN of the PostgreSQL secret in AWS Secrets Manager"
+    )
+    database_iam_auth: bool = Field(
+        default=False, description="Log in to RDS with IAM tokens for `database_user`, without a secret"
+    )
+    database_user: str | None = Field(default=None, description="User, where there is no secret")
+    database_password: SecretStr | None = Field(
+        default=None, description="Password, where there is no secret: a developer's own server"
+    )
+    database_host: str | None = Field(default=None, description="Goes before the secret's host")
+    database_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Goes before the secret's port"
+    )
+    database_name: str | None = Field(default=None, description="Goes before the secret's dbname")
+    database_driver: Literal["psycopg2", "psycopg"] = Field(
+        default="psycopg2", description="Driver of `engine`"
+    )
+    async_database_driver: Literal["asyncpg", "psycopg"] = Field(
+        default="asyncpg", description="Driver of `async_engine`"
+    )
+    database_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = (
+        Field(default=None, description="As libpq's; `verify-full` if not set, `prefer` on loopback")
+    )
+    database_sslrootcert: str | None = Field(
+        default=None, description="PEM file of the authorities to trust; the system's if not set"
+    )
+    pool_size: int = Field(default=5, ge=1, description="Connections that an engine keeps open")
+    max_overflow: int = Field(default=10, ge=0, description="Connections beyond that, closed when returned")
+    pool_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="How long a request waits for a free connection"
+    )
+    pool_recycle_seconds: float = Field(
+        default=1800.0, gt=0, description="Age at which a connection is replaced"
+    )
+    pool_pre_ping: bool = Field(
+        default=False, description="Ask the server at each checkout; costs 25 to 40 % of a small request"
+    )
+    connect_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="How long one connection attempt may take"
+    )
+
+    redis_secret_id: str | None = Field(
+        default=None, description="Name or ARN of the Redis secret in AWS Secrets Manager"
+    )
+    redis_user: str | None = Field(default=None, description="User, where there is no secret")
+    redis_password: SecretStr | None = Field(default=None, description="Password, where there is no secret")
+    redis_host: str | None = Field(default=None, description="Goes before the secret's host")
+    redis_port: int | None = Field(default=None, ge=1, le=65535, description="Goes before the secret's port")
+    redis_db: int | None = Field(default=None, ge=0, description="Database number; 0 if not set")
+    redis_tls: bool = Field(default=False, description="Speak TLS, and check certificate and name")
+    redis_tls_ca_file: str | None = Field(
+        default=None, description="PEM file of the authorities to trust; the system's if not set"
+    )
+    redis_max_connections: int = Field(default=50, ge=1, description="The most connections of a client")
+
+    refresh_interval_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="The longest time between two looks at a secret; jittered by U(1/2, 1)",
+    )
+    login_patience_seconds: float = Field(
+        default=10.0, ge=0, description="How long a refused login keeps looking for newer credentials"
+    )
+    startup_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="How long a start may take, all retries included"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"LEDGER_DB_{'_'.join(map(str, problem['loc'])).upper() or 'settings'}: {problem['msg']}"
+                for problem in error.errors(include_input=False, include_url=False, include_context=False)
+            )
+            raise ConfigurationError(f"{problems}; mend the environment or the arguments") from None
+
+    @model_validator(mode="after")
+    def _one_way_to_log_in(self) -> Self:
+        ways = [self.database_secret_id, self.database_iam_auth or None, self.database_password]
+        if sum(way is not None for way in ways) > 1:
+            raise ValueError(
+                "database_secret_id, database_iam_auth and database_password exclude each other; keep one"
+            )
+        if (self.database_iam_auth or self.database_password) and not (
+            self.database_user and self.database_host
+        ):
+            raise ValueError("without a secret, database_user and database_host are needed")
+        if self.redis_secret_id is not None and self.redis_password is not None:
+            raise ValueError("redis_secret_id and redis_password exclude each other; keep one")
+        if self.redis_password is not None and not self.redis_host:
+            raise ValueError("without a secret, redis_host is needed")
+        return self
