@@ -18,7 +18,7 @@ from ledger_db._logging import describe
 from ledger_db.credentials.model import Credentials, CredentialSource
 from ledger_db.credentials.reads import SharedReads
 from ledger_db.credentials.schedule import Schedule
-from ledger_db.errors import ConfigurationError, LedgerDBError, ManagerClosed, Retryable
+from ledger_db.errors import ConfigurationError, ManagerClosed, Retryable
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class CredentialProvider:
             return current
         try:
             fresh = self._reads.read("AWSCURRENT", timeout_seconds=timeout_seconds)
-        except LedgerDBError as error:
+        except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
             # The login's own refusal is what the caller has to hear about; this one goes to health.
             self._note_failure(error)
             return None
@@ -187,7 +187,7 @@ class CredentialProvider:
         """
         try:
             fresh = self._reads.read("AWSPENDING", timeout_seconds=timeout_seconds)
-        except LedgerDBError as error:
+        except Exception as error:  # noqa: BLE001 - as in `refresh`
             # A policy may allow AWSCURRENT only: not a fault, the rotation is then waited out.
             log.debug(
                 "credentials.pending_unreadable",

@@ -1,0 +1,241 @@
+"""Does a refused login find what works, ask little, and give up politely?"""
+
+from collections.abc import Callable
+
+import pytest
+
+from ledger_db import Credentials, LoginRefused, Password
+from ledger_db.connections.login import Attempt, Logins, Look, Pause, Procedure, Step
+from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.credentials.schedule import Schedule
+from ledger_db.sandbox.doubles import ManualClock, ScriptedSource
+
+
+def version(name: str) -> Credentials:
+    return Credentials("app", Password(f"pw-{name}"), name, "h", 1, "d")
+
+
+V1, V2, V3 = version("v1"), version("v2"), version("v3")
+REFUSAL = ConnectionError('FATAL:  password authentication failed for user "app"')
+
+
+class World:
+    """A server that accepts some versions, a source, and a clock that moves when somebody waits."""
+
+    def __init__(self, source: ScriptedSource, *accepted: str, patience_seconds: float = 10.0) -> None:
+        self.source = source
+        self.accepted = set(accepted)
+        self.clock = ManualClock()
+        self.logins_tried: list[str] = []
+        self.at: dict[float, Callable[[], None]] = {}
+        self.provider = CredentialProvider(source, Schedule(), now=self.clock, posix_now=self.clock)
+        self.provider.load()
+        self.logins = Logins(
+            self.provider, patience_seconds=patience_seconds, now=self.clock, spread=lambda: 1.0
+        )
+
+    def connect(self, credentials: Credentials) -> str:
+        """Log in, or be refused."""
+        self.logins_tried.append(credentials.version)
+        if credentials.version not in self.accepted:
+            raise REFUSAL
+        return f"connection with {credentials.version}"
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, and with it what the test wants to happen then."""
+        self.clock.advance(seconds)
+        for moment in sorted(self.at):
+            if moment <= self.clock() - 1000.0:
+                self.at.pop(moment)()
+
+    def log_in(self) -> str:
+        """Log in as a connection pool would."""
+        return self.logins.log_in(self.connect, pause=self.pause)
+
+
+def test_what_is_current_is_tried_first_and_nothing_is_asked() -> None:
+    """A login that works costs no read."""
+    world = World(ScriptedSource(V1), "v1")
+
+    assert world.log_in() == "connection with v1"
+    assert world.source.reads == ["AWSCURRENT"]
+
+
+def test_a_rotation_that_polling_has_not_seen_is_found() -> None:
+    """A refused login re-reads AWSCURRENT, logs in with it, and everybody has it from then on."""
+    world = World(ScriptedSource(V1, V2), "v2")
+
+    assert world.log_in() == "connection with v2"
+    assert world.provider.current == V2
+    assert world.logins_tried == ["v1", "v2"]
+
+
+def test_between_set_and_finish_the_pending_version_works() -> None:
+    """AWSCURRENT is what was refused: AWSPENDING is tried, and adopted because it logged in."""
+    world = World(ScriptedSource(V1, pending=[V2]), "v2")
+
+    assert world.log_in() == "connection with v2"
+    assert world.provider.current == V2
+    assert world.source.reads == ["AWSCURRENT", "AWSCURRENT", "AWSPENDING"]
+
+
+def test_a_pending_version_that_was_not_applied_yet_is_not_adopted() -> None:
+    """Never adopt what has not logged in; wait until the server takes it."""
+    world = World(ScriptedSource(V1, pending=[V2]))
+    world.at[2.0] = lambda: world.accepted.add("v2")
+
+    assert world.log_in() == "connection with v2"
+    assert 2.0 <= world.clock() - 1000.0 < 4.0
+
+
+def test_without_a_pending_version_the_rotation_is_waited_out() -> None:
+    """Once AWSCURRENT moves, the login goes through; the wait is the rotation's, not an error."""
+    world = World(ScriptedSource(V1, pending=[PermissionError("denied")]), "v2")
+    world.at[3.0] = lambda: world.source.publish("AWSCURRENT", V2)
+
+    assert world.log_in() == "connection with v2"
+
+
+def test_a_rolled_back_rotation_is_followed_back() -> None:
+    """The adopted version is refused in turn; the one before it works again."""
+    world = World(ScriptedSource(V1, pending=[V2]), "v2")
+    world.log_in()
+    world.accepted = {"v1"}
+
+    assert world.log_in() == "connection with v1"
+    assert world.provider.current == V1
+
+
+def test_the_same_password_may_be_accepted_again() -> None:
+    """A server that refuses for a moment and then does not, costs a wait only."""
+    world = World(ScriptedSource(V1))
+    world.at[1.0] = lambda: world.accepted.add("v1")
+
+    assert world.log_in() == "connection with v1"
+
+
+def test_patience_ends() -> None:
+    """Nothing works for ten seconds: LoginRefused, caused by the driver's error, after few questions."""
+    world = World(ScriptedSource(V1, pending=[V2]))
+
+    with pytest.raises(LoginRefused) as caught:
+        world.log_in()
+
+    assert caught.value.__cause__ is REFUSAL
+    assert world.clock() - 1000.0 == pytest.approx(10.0)
+    assert len(world.logins_tried) <= 30
+    assert len(world.source.reads) <= 15
+    message = str(caught.value)
+    assert "user 'app' at h:1" in message
+    assert "AWSCURRENT and AWSPENDING were tried for 10.0 s" in message
+    assert "compare the secret" in message
+    assert "pw-" not in message
+
+
+def test_after_that_the_server_is_left_in_peace() -> None:
+    """During the cool-down logins fail at once, without a login on the server; afterwards they try again."""
+    world = World(ScriptedSource(V1))
+    with pytest.raises(LoginRefused):
+        world.log_in()
+    before = len(world.logins_tried)
+
+    with pytest.raises(LoginRefused, match="a moment ago"):
+        world.log_in()
+    assert len(world.logins_tried) == before
+
+    world.clock.advance(1.5)
+    world.accepted.add("v1")
+    assert world.log_in() == "connection with v1"
+
+
+def test_newer_credentials_end_the_cool_down() -> None:
+    """What polling adopts meanwhile is tried at once."""
+    world = World(ScriptedSource(V1))
+    with pytest.raises(LoginRefused):
+        world.log_in()
+    world.accepted.add("v2")
+    world.provider.adopt(V2, instead_of="v1")
+
+    assert world.log_in() == "connection with v2"
+
+
+def test_a_source_that_never_changes_is_not_waited_for() -> None:
+    """A wrong password in the settings fails at once."""
+    world = World(ScriptedSource(V1, rotates=False))
+
+    with pytest.raises(LoginRefused, match="it has no other version"):
+        world.log_in()
+    assert world.clock() == 1000.0
+    assert world.logins_tried == ["v1"]
+
+
+def test_other_errors_are_not_this_procedures_business() -> None:
+    """A server that cannot be reached is reported as it is, at once."""
+    world = World(ScriptedSource(V1))
+
+    def unreachable(credentials: Credentials) -> str:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    with pytest.raises(ConnectionRefusedError):
+        world.logins.log_in(unreachable, pause=world.pause)
+    assert world.source.reads == ["AWSCURRENT"]
+
+
+def step_of(procedure: Procedure, outcome: Credentials | BaseException | None = None) -> Step:
+    return procedure.send(outcome)
+
+
+def test_one_scout_looks_for_all() -> None:
+    """Of two refused logins one reads; the other waits, and takes what was adopted."""
+    world = World(ScriptedSource(V1, V2), "v2")
+    scout, follower = world.logins.procedure(), world.logins.procedure()
+    assert isinstance(next(scout), Attempt)
+    assert isinstance(next(follower), Attempt)
+
+    assert isinstance(step_of(scout, REFUSAL), Look)
+    assert isinstance(step_of(follower, REFUSAL), Pause)
+    assert step_of(scout, V2) == Attempt(V2)
+    with pytest.raises(StopIteration):
+        step_of(scout, None)
+    assert step_of(follower) == Attempt(V2)
+
+
+def test_a_scout_that_is_cancelled_stands_down() -> None:
+    """A request that is abandoned while it scouts leaves the place to another one."""
+    world = World(ScriptedSource(V1))
+    first, second = world.logins.procedure(), world.logins.procedure()
+    next(first)
+    next(second)
+    assert isinstance(step_of(first, REFUSAL), Look)
+    assert isinstance(step_of(second, REFUSAL), Pause)
+    first.close()
+
+    assert isinstance(step_of(second), Look)
+
+
+def test_a_follower_hears_that_the_same_version_works_again() -> None:
+    """What the scout got accepted is tried by the others at once, although it had been refused to them."""
+    world = World(ScriptedSource(V1))
+    scout, follower = world.logins.procedure(), world.logins.procedure()
+    next(scout)
+    next(follower)
+    step_of(scout, REFUSAL)
+    step_of(follower, REFUSAL)
+    step_of(scout, None)
+    assert isinstance(step_of(scout, None), Pause)
+    assert step_of(scout) == Attempt(V1)
+    with pytest.raises(StopIteration):
+        step_of(scout, None)
+
+    assert step_of(follower) == Attempt(V1)
+
+
+async def test_an_event_loop_logs_in_the_same_way() -> None:
+    """The asynchronous shell takes the same steps."""
+    world = World(ScriptedSource(V1, pending=[V2]), "v2")
+
+    async def connect(credentials: Credentials) -> str:
+        return world.connect(credentials)
+
+    assert await world.logins.log_in_async(connect) == "connection with v2"
+    assert world.provider.current == V2

@@ -1,0 +1,302 @@
+"""Does the provider know, ask, adopt and keep what it should?"""
+
+import logging
+import threading
+
+import pytest
+
+from ledger_db import Credentials, CredentialsInvalid, CredentialsUnavailable, ManagerClosed, Password
+from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.credentials.schedule import Schedule
+from ledger_db.errors import ConfigurationError, ServerUnreachable
+from ledger_db.sandbox.doubles import ManualClock, ScriptedSource
+
+DOWN = CredentialsUnavailable("down")
+DENIED = ConfigurationError("AccessDenied")
+
+
+def version(name: str, *, stamp: str = "", expires_at: float | None = None) -> Credentials:
+    return Credentials("app", Password(f"pw-{name}"), name, "h", 1, "d", stamp=stamp, expires_at=expires_at)
+
+
+V1, V2, V3 = version("v1"), version("v2"), version("v3")
+
+
+def loaded(source: ScriptedSource, clock: ManualClock | None = None) -> CredentialProvider:
+    clock = clock or ManualClock()
+    provider = CredentialProvider(source, Schedule(), now=clock, posix_now=clock, spread=lambda: 1.0)
+    provider.load()
+    return provider
+
+
+def test_nothing_is_known_before_the_first_read() -> None:
+    """Asking too early is a bug of the caller, and says so."""
+    provider = CredentialProvider(ScriptedSource(V1))
+
+    with pytest.raises(ManagerClosed, match="open the manager first"):
+        _ = provider.current
+
+
+def test_loading_twice_reads_once() -> None:
+    """The first read is enough."""
+    source = ScriptedSource(V1, V2)
+    provider = loaded(source)
+
+    assert provider.load() == V1
+    assert source.reads == ["AWSCURRENT"]
+
+
+def test_polling_follows_a_rotation() -> None:
+    """A new version becomes current, and subscribers are told after it did."""
+    provider = loaded(ScriptedSource(V1, V2))
+    told: list[tuple[Credentials, Credentials]] = []
+    provider.subscribe(lambda fresh: told.append((fresh, provider.current)))
+
+    wait = provider.tick()
+
+    assert provider.current == V2
+    assert told == [(V2, V2)]
+    assert wait == 300
+
+
+def test_polling_adopts_nothing_that_cannot_log_in() -> None:
+    """A wrong password in AWSCURRENT breaks nothing: what works stays, and the wrong one is tried again."""
+    source = ScriptedSource(V1, V2)
+    clock = ManualClock()
+    provider = loaded(source, clock)
+    tried: list[str] = []
+
+    def verify(credentials: Credentials) -> None:
+        tried.append(credentials.version)
+        if len(tried) < 3:
+            raise ServerUnreachable("refused")
+
+    provider.verify_with(verify)
+    waits = []
+    while provider.current != V2:
+        waits.append(provider.tick())
+        clock.advance(waits[-1])
+
+    assert waits == [1, 2, 300]
+    assert tried == ["v2", "v2", "v2"]
+
+
+def test_a_doubted_version_is_not_tried_at_every_look() -> None:
+    """Hints and short intervals do not turn into refused logins on the server."""
+    provider = loaded(ScriptedSource(V1, V2))
+    tried: list[str] = []
+
+    def verify(credentials: Credentials) -> None:
+        tried.append(credentials.version)
+        raise ServerUnreachable("refused")
+
+    provider.verify_with(verify)
+    for _ in range(20):
+        provider.tick()
+
+    assert tried == ["v2"]
+
+
+def test_polling_does_not_hurry_back_to_what_was_refused() -> None:
+    """While a rotation is stuck, AWSCURRENT still names the old version: it is not tried again at once."""
+    provider = loaded(ScriptedSource(V1))
+    tried: list[str] = []
+    provider.verify_with(lambda credentials: tried.append(credentials.version))
+    provider.adopt(V2, instead_of="v1")
+
+    provider.tick()
+
+    assert provider.current == V2
+    assert tried == []
+
+
+def test_a_rotation_that_was_rolled_back_is_followed_in_the_end() -> None:
+    """The old version becomes current again once it logs in."""
+    clock = ManualClock()
+    provider = loaded(ScriptedSource(V1), clock)
+    provider.verify_with(lambda credentials: None)
+    provider.adopt(V2, instead_of="v1")
+
+    clock.advance(1.0)
+    provider.tick()
+
+    assert provider.current == V1
+
+
+def test_a_new_token_needs_no_trial() -> None:
+    """A token with the same stamp opens no connection, so none is tried with it."""
+    old, new = version("t1", stamp="iam", expires_at=1900), version("t2", stamp="iam", expires_at=2800)
+    clock = ManualClock(1000.0)
+    provider = loaded(ScriptedSource(old, new), clock)
+    provider.verify_with(lambda credentials: pytest.fail("tried"))
+
+    clock.advance(800.0)
+    wait = provider.tick()
+
+    assert provider.current == new
+    assert wait == 300
+
+
+def test_an_outage_keeps_the_last_known_credentials(caplog: pytest.LogCaptureFixture) -> None:
+    """While the source is down we stay on what worked, back off, and warn."""
+    provider = loaded(ScriptedSource(V1, DOWN, DOWN, DOWN, V1))
+
+    with caplog.at_level(logging.WARNING):
+        waits = [provider.tick() for _ in range(3)]
+
+    assert waits == [1, 2, 4]
+    assert provider.current == V1
+    assert {record.message for record in caplog.records} == {"credentials.stale"}
+    assert provider.status.problem is not None
+    assert not provider.status.permanent
+    provider.tick()
+    assert provider.status.problem is None
+
+
+@pytest.mark.parametrize("error", [DENIED, CredentialsInvalid("field 'password'"), RuntimeError("bug")])
+def test_what_only_a_person_can_mend_is_loud(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """A denied or malformed secret is an error in the log and in health; nobody is cut off."""
+    provider = loaded(ScriptedSource(V1, error))
+
+    with caplog.at_level(logging.WARNING):
+        provider.tick()
+
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert provider.status.permanent
+    assert provider.current == V1
+
+
+def test_a_crowd_causes_one_read() -> None:
+    """However many callers are refused at once, the source is asked once."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(ScriptedSource):
+        def fetch(self, stage: str) -> Credentials | None:  # type: ignore[override] # narrower is enough here
+            answer = super().fetch("AWSCURRENT")
+            if len(self.reads) > 1:
+                entered.set()
+                assert go_on.wait(10)
+            return answer
+
+    source = Slow(V1, V2)
+    provider = loaded(source)
+    answers: list[Credentials | None] = []
+    crowd = [threading.Thread(target=lambda: answers.append(provider.refresh(after="v1"))) for _ in range(20)]
+    for thread in crowd:
+        thread.start()
+    assert entered.wait(10)
+    go_on.set()
+    for thread in crowd:
+        thread.join(10)
+
+    assert answers == [V2] * 20
+    assert source.reads == ["AWSCURRENT"] * 2
+
+
+def test_a_read_that_brought_nothing_is_not_repeated_at_once() -> None:
+    """Between two reads there is a floor, and it doubles."""
+    source = ScriptedSource(V1)
+    clock = ManualClock()
+    provider = loaded(source, clock)
+    read_at = []
+    for tenths in range(40):
+        before = len(source.reads)
+        assert provider.refresh(after="v1") is None
+        if len(source.reads) > before:
+            read_at.append(tenths)
+        clock.advance(0.1)
+
+    assert read_at == [0, 3, 8, 18, 38]
+
+
+def test_an_adoption_starts_the_floor_again() -> None:
+    """The next rotation is not slowed down by the last one."""
+    source = ScriptedSource(V1)
+    clock = ManualClock()
+    provider = loaded(source, clock)
+    for _ in range(5):
+        provider.refresh(after="v1")
+        clock.advance(1)
+    provider.adopt(V2, instead_of="v1")
+    source.publish("AWSCURRENT", V3)
+
+    assert provider.refresh(after="v2") == V3
+
+
+def test_a_caller_with_little_patience_does_not_wait_for_a_slow_source() -> None:
+    """A read that takes too long goes on without the caller, and the next one finds its answer."""
+    go_on = threading.Event()
+
+    class Stuck(ScriptedSource):
+        def fetch(self, stage: str) -> Credentials | None:  # type: ignore[override] # narrower is enough here
+            if self.reads:
+                assert go_on.wait(10)
+            return super().fetch("AWSCURRENT")
+
+    provider = loaded(Stuck(V1, V2))
+
+    assert provider.refresh(after="v1", timeout_seconds=0.01) is None
+    go_on.set()
+    assert provider.refresh(after="v1", timeout_seconds=10) == V2
+
+
+def test_somebody_elses_adoption_answers_without_a_read() -> None:
+    """Who was refused with an old version gets the current one."""
+    source = ScriptedSource(V1)
+    provider = loaded(source)
+    provider.adopt(V2, instead_of="v1")
+
+    assert provider.refresh(after="v1") == V2
+    assert source.reads == ["AWSCURRENT"]
+
+
+def test_a_late_adoption_does_not_undo_a_newer_one() -> None:
+    """Adopting compares first: v2, logged in slowly, does not replace v3."""
+    provider = loaded(ScriptedSource(V1))
+    assert provider.adopt(V3, instead_of="v1")
+
+    assert not provider.adopt(V2, instead_of="v1")
+    assert provider.current == V3
+
+
+@pytest.mark.parametrize("answer", [None, DENIED, DOWN, V1])
+def test_a_pending_version_may_be_missing_denied_or_nothing_new(
+    answer: Credentials | Exception | None,
+) -> None:
+    """Each of these means: wait for AWSCURRENT."""
+    provider = loaded(ScriptedSource(V1, pending=[answer]))
+
+    assert provider.pending(after="v1") is None
+
+
+def test_a_pending_version_is_offered() -> None:
+    """Between setSecret and finishSecret it is the one that works."""
+    assert loaded(ScriptedSource(V1, pending=[V2])).pending(after="v1") == V2
+
+
+def test_a_failing_read_during_a_refusal_reaches_health() -> None:
+    """The login reports its own refusal; what Secrets Manager said is in the status."""
+    provider = loaded(ScriptedSource(V1, DENIED))
+
+    assert provider.refresh(after="v1") is None
+    assert "AccessDenied" in str(provider.status.problem)
+
+
+def test_generations_count_adoptions() -> None:
+    """Health can tell how often credentials have changed."""
+    provider = loaded(ScriptedSource(V1))
+    provider.adopt(V2, instead_of="v1")
+
+    assert (provider.status.generation, provider.status.version) == (2, "v2")
+
+
+def test_after_a_fork_the_provider_still_works() -> None:
+    """Locks that another thread may have held in the parent are new in the child."""
+    source = ScriptedSource(V1)
+    provider = loaded(source)
+    provider._swap.acquire()
+    provider.after_fork()
+    source.publish("AWSCURRENT", V2)
+
+    assert provider.refresh(after="v1", timeout_seconds=5) == V2
+    assert provider.adopt(V2, instead_of="v1")

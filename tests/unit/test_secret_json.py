@@ -1,0 +1,134 @@
+"""Is every shape of a secret understood, and every other one refused politely?"""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger_db.credentials.secret_json import Address, Server, credentials_from
+from ledger_db.errors import CredentialsInvalid
+
+CANARY = "S3cret!"
+FULL: dict[str, Any] = {
+    "engine": "postgres",
+    "host": "db.example",
+    "port": 5433,
+    "username": "app",
+    "password": CANARY,
+    "dbname": "ledger",
+}
+
+
+def read(values: object, server: Server = "PostgreSQL", **address: Any) -> Any:
+    text = values if isinstance(values, str | bytes) else json.dumps(values)
+    return credentials_from(text, server, secret_id="s/1", version="v1", address=Address(**address))
+
+
+def test_the_shape_that_aws_documents() -> None:
+    """Every field is taken from the secret."""
+    found = read(FULL)
+
+    assert (found.username, found.password, found.version) == ("app", CANARY, "v1")
+    assert (found.host, found.port, found.database) == ("db.example", 5433, "ledger")
+
+
+def test_an_rds_managed_secret_takes_its_address_from_the_settings() -> None:
+    """A secret of user name and password alone is enough once the settings know the host."""
+    found = read({"username": "app", "password": CANARY}, host="db.example", port=6000, database="ledger")
+
+    assert (found.host, found.port, found.database) == ("db.example", 6000, "ledger")
+
+
+def test_the_settings_go_before_the_secret() -> None:
+    """A host that was set by hand (a tunnel, a proxy) is used whatever the secret says."""
+    assert read(FULL, host="127.0.0.1").host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("port", [5433, "5433", " 5433 "])
+def test_a_port_is_a_number_or_a_text(port: object) -> None:
+    """AWS's console writes numbers, its templates write texts."""
+    assert read({**FULL, "port": port}).port == 5433
+
+
+def test_what_may_be_missing_has_the_usual_value() -> None:
+    """Without port and dbname, 5432 and postgres are meant; an instance's name is no database's name."""
+    found = read({"username": "a", "password": "b", "host": "h", "dbInstanceIdentifier": "prod-1"})
+
+    assert (found.port, found.database) == (5432, "postgres")
+
+
+@pytest.mark.parametrize("engine", ["postgres", "aurora-postgresql", "Postgres"])
+def test_engines_of_postgresql(engine: str) -> None:
+    """Both names that AWS gives PostgreSQL are known."""
+    assert read({**FULL, "engine": engine}).username == "app"
+
+
+@pytest.mark.parametrize("engine", ["redis", "valkey"])
+def test_a_redis_secret(engine: str) -> None:
+    """Redis and Valkey secrets are read alike; without a user name it is the user "default"."""
+    found = read({"engine": engine, "host": "r", "password": CANARY}, "Redis")
+
+    assert (found.username, found.port, found.database) == ("default", 6379, "0")
+
+
+def test_a_redis_database_may_be_a_number() -> None:
+    """A database number is one, however it is written."""
+    assert read({"host": "r", "password": "p", "database": 3}, "Redis").database == "3"
+
+
+def test_secret_binary() -> None:
+    """A secret stored as bytes is read as UTF-8."""
+    assert read(json.dumps(FULL).encode()).username == "app"
+
+
+@given(st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), min_size=1))
+def test_a_password_may_hold_any_character(password: str) -> None:
+    """No character is lost, quoted or changed on its way out of the secret."""
+    assert read({**FULL, "password": password}).password == password
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "expected"),
+    [
+        ({"username": None}, "username", "non-empty text"),
+        ({"username": ""}, "username", "non-empty text"),
+        ({"password": None}, "password", "non-empty text"),
+        ({"password": 12345}, "password", "non-empty text"),
+        ({"password": f"{CANARY}\x00"}, "password", "NUL"),
+        ({"host": None}, "host", "LEDGER_DB_DATABASE_HOST"),
+        ({"host": 5}, "host", "name or address"),
+        ({"port": "fifty"}, "port", "1 to 65535"),
+        ({"port": 0}, "port", "1 to 65535"),
+        ({"port": True}, "port", "1 to 65535"),
+        ({"port": "-1"}, "port", "1 to 65535"),
+        ({"dbname": ["x"]}, "dbname", "non-empty text"),
+        ({"engine": "mysql"}, "engine", "aurora-postgresql"),
+        ({"engine": 5}, "engine", "postgres"),
+    ],
+)
+def test_a_malformed_field_is_named_and_never_shown(
+    change: dict[str, Any], field: str, expected: str
+) -> None:
+    """The message says which field, what was expected and in which secret; no value is in it."""
+    with pytest.raises(CredentialsInvalid) as caught:
+        read({**FULL, **change})
+
+    assert f"'{field}'" in str(caught.value)
+    assert expected in str(caught.value)
+    assert "'s/1'" in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", [CANARY, f'{{"password": "{CANARY}"', f'["{CANARY}"]', "", b"\xff\xfe" + b"x"]
+)
+def test_what_is_no_json_object_does_not_leak_either(text: str | bytes) -> None:
+    """Neither the message nor any error behind it holds on to the text of the secret."""
+    with pytest.raises(CredentialsInvalid, match="expected a JSON object") as caught:
+        read(text)
+
+    assert CANARY not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None

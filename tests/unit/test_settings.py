@@ -1,0 +1,68 @@
+"""Are settings read, checked, and kept to themselves?"""
+
+import pytest
+
+from ledger_db import ConfigurationError, Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os  # noqa: PLC0415 - only to see what is set
+
+    for name in [name for name in os.environ if name.startswith("LEDGER_DB_")]:
+        monkeypatch.delenv(name)
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LEDGER_DB_<NAME> is read, and an empty value means not set."""
+    monkeypatch.setenv("LEDGER_DB_DATABASE_SECRET_ID", "prod/ledger")
+    monkeypatch.setenv("LEDGER_DB_POOL_SIZE", "7")
+    monkeypatch.setenv("LEDGER_DB_REDIS_HOST", "")
+
+    settings = Settings()
+
+    assert (settings.database_secret_id, settings.pool_size, settings.redis_host) == ("prod/ledger", 7, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"pool_size": 0}, "LEDGER_DB_POOL_SIZE"),
+        ({"pool_timeout_seconds": "soon"}, "LEDGER_DB_POOL_TIMEOUT_SECONDS"),
+        ({"database_port": 70000}, "LEDGER_DB_DATABASE_PORT"),
+        ({"database_sslmode": "maybe"}, "LEDGER_DB_DATABASE_SSLMODE"),
+        ({"pool_siez": 5}, "LEDGER_DB_POOL_SIEZ"),
+    ],
+)
+def test_a_wrong_setting_is_named(values: dict[str, object], named: str) -> None:
+    """The message names the variable to mend; a typing error in a name is one too."""
+    with pytest.raises(ConfigurationError, match=named):
+        Settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"database_secret_id": "s", "database_password": "p"}, "exclude each other"),
+        ({"database_iam_auth": True}, "database_user and database_host are needed"),
+        ({"database_password": "p", "database_user": "u"}, "database_user and database_host are needed"),
+        ({"redis_secret_id": "s", "redis_password": "p"}, "exclude each other"),
+        ({"redis_password": "p"}, "redis_host is needed"),
+    ],
+)
+def test_there_is_one_way_to_log_in(values: dict[str, object], what: str) -> None:
+    """Two ways at once, or half of one, is refused before anything is connected."""
+    with pytest.raises(ConfigurationError, match=what):
+        Settings(**values)
+
+
+def test_a_password_in_the_settings_does_not_show() -> None:
+    """Neither the settings nor an error about them prints it."""
+    canary = "c4nary!"
+    settings = Settings(database_user="u", database_host="h", database_password=canary)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings(database_password=canary, pool_size=canary)
+
+    assert canary not in repr(settings)
+    assert canary not in str(caught.value)
+    assert caught.value.__cause__ is None
