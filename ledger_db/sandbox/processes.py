@@ -1,0 +1,265 @@
+"""How is a server process born, as whom does it run, and how does it end?"""
+
+import contextlib
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ledger_db.errors import ServerUnreachable
+
+Account = Literal["plain", "namespace", "nobody"]
+"""
+As whom PostgreSQL runs, which refuses to be root.
+
+``plain``: as the caller.  ``namespace``: in a user namespace that shows it uid 65534 while its files stay the
+caller's.  ``nobody``: as the account nobody, where namespaces are forbidden (Docker's default).
+"""
+
+NOBODY = 65_534
+_CLONE_NEWUSER = 0x1000_0000
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.01
+
+# Loaded here and not after the fork: the child may not take the loader's lock.
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def choose_account() -> Account:
+    """Decide as whom PostgreSQL runs: as the caller, unless the caller is root."""
+    if os.geteuid() != 0:
+        return "plain"
+    return "namespace" if _namespaces_work() else "nobody"
+
+
+def spawn(
+    command: Sequence[str | Path],
+    folder: Path,
+    *,
+    name: str,
+    account: Account = "plain",
+    stdin: int = subprocess.DEVNULL,
+    death_signal: signal.Signals = signal.SIGTERM,
+) -> subprocess.Popen[bytes]:
+    """
+    Start a server in *folder*, with its output in ``<name>.log`` and its process id in ``<name>.pid``.
+
+    Call it from the main thread only: Linux sends *death_signal* to the child when the *thread* that started
+    it ends.
+
+    Args:
+        command: Program and arguments; never a secret among them, as everybody can list them.
+
+        folder: Working directory; part of the command too, so that an orphan can be recognised.
+
+        name: What the two files are called.
+
+        account: As whom it runs.
+
+        stdin: What it reads, ``subprocess.PIPE`` included.
+
+        death_signal: What Linux sends to it when this process ends, in whatever way.
+    """
+    log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+            command,
+            cwd=folder,
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            umask=0o077,
+            # Ctrl-C in a terminal goes to the whole foreground group; only the supervisor decides when a
+            # server ends.
+            start_new_session=True,
+            preexec_fn=_after_fork(account, os.getpid(), death_signal),  # noqa: PLW1509 - see _after_fork
+            **_identity(account),
+        )
+    finally:
+        os.close(log)
+    write_private(folder / f"{name}.pid", f"{process.pid}\n")
+    return process
+
+
+def end(process: subprocess.Popen[bytes], how: signal.Signals, *, timeout_seconds: float = 20.0) -> None:
+    """End *process* with the signal *how*, and by force if that takes longer than *timeout_seconds*."""
+    if process.poll() is None:
+        process.send_signal(how)
+    try:
+        process.wait(timeout_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def end_orphan(pid_file: Path, how: signal.Signals, *, timeout_seconds: float = 10.0) -> None:
+    """
+    End the server whose supervisor was killed, if it still runs.
+
+    A process id is reused sooner or later, so it is believed only if the command of that process names the
+    folder of the file.
+    """
+    pid = _orphan(pid_file)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)
+        deadline = time.monotonic() + timeout_seconds
+        while _orphan(pid_file) == pid:
+            if time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                deadline += timeout_seconds
+            time.sleep(_POLL_SECONDS)
+    pid_file.unlink(missing_ok=True)
+
+
+def wait_until(
+    ready: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    *,
+    what: str,
+    log_file: Path,
+    timeout_seconds: float,
+    give_up: threading.Event,
+) -> None:
+    """
+    Wait until *ready* says yes.
+
+    Raises:
+        ServerUnreachable: The process ended, or was not ready within *timeout_seconds*, with its last words;
+            or *give_up* was set.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not ready():
+        if give_up.is_set():
+            raise ServerUnreachable(
+                f"{what} was not ready when the sandbox was told to end; start another one"
+            )
+        status = process.poll()
+        if status is not None:
+            raise ServerUnreachable(
+                f"{what} ended with status {status} while starting; {last_words(log_file)}"
+            )
+        if time.monotonic() > deadline:
+            raise ServerUnreachable(
+                f"{what} was not ready within {timeout_seconds:g} s; {last_words(log_file)}; "
+                "is the machine overloaded? Try again"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def last_words(log_file: Path, *, lines: int = 6) -> str:
+    """Return the last *lines* of a log, for a message."""
+    try:
+        text = log_file.read_text(errors="replace").strip()
+    except OSError:
+        text = ""
+    if not text:
+        return f"its log {log_file} is empty"
+    return f"its log {log_file} ends with: " + " | ".join(text.splitlines()[-lines:])
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, from its first byte on."""
+    # Removed first: an existing file would keep the mode it had.
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(text)
+
+
+def reachable_by_others(path: Path) -> bool:
+    """Whether an account without rights of its own can get at *path*."""
+    here = path.resolve()
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (here, *here.parents) if folder.exists())
+
+
+def _identity(account: Account) -> dict[str, Any]:
+    if account != "nobody":
+        return {}
+    return {"user": NOBODY, "group": nobody_group(), "extra_groups": []}
+
+
+def nobody_group() -> int:
+    """Return the group of the account nobody."""
+    try:
+        return pwd.getpwuid(NOBODY).pw_gid
+    except KeyError:
+        return NOBODY
+
+
+def _after_fork(account: Account, parent: int, death_signal: signal.Signals) -> Callable[[], None] | None:
+    """
+    Make what the child does between fork and exec.
+
+    It makes system calls and opens files of /proc; it must not log, import or take a lock, as a thread of the
+    parent may have held any lock at the moment of the fork.
+    """
+    if _libc is None:
+        return None
+    libc = _libc
+    maps = (
+        ("setgroups", "deny"),
+        ("uid_map", f"{NOBODY} {os.geteuid()} 1"),
+        ("gid_map", f"{NOBODY} {os.getegid()} 1"),
+    )
+
+    def prepare() -> None:
+        if account == "namespace":
+            if libc.unshare(_CLONE_NEWUSER) != 0:
+                os._exit(126)
+            for file, line in maps:
+                descriptor = os.open(f"/proc/self/{file}", os.O_WRONLY)
+                os.write(descriptor, line.encode())
+                os.close(descriptor)
+        # Last: entering a namespace or changing the user clears it.
+        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal))
+        if os.getppid() != parent:
+            # The parent ended before the line above, so nobody would ever end this process.
+            os._exit(125)
+
+    return prepare
+
+
+def _namespaces_work() -> bool:
+    true = shutil.which("true")
+    if _libc is None or true is None:
+        return False
+    prepare = _after_fork("namespace", os.getpid(), signal.SIGKILL)
+    try:
+        done = subprocess.run([true], check=False, preexec_fn=prepare, timeout=5)  # noqa: S603 - as in spawn
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
+
+
+def _orphan(pid_file: Path) -> int | None:
+    """Return the process id in *pid_file* if that process still is the server of this folder."""
+    try:
+        pid = int(pid_file.read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if str(pid_file.parent) in _command_of(pid) else None
+
+
+def _command_of(pid: int) -> str:
+    proc = Path(f"/proc/{pid}")
+    if Path("/proc/self").exists():
+        try:
+            # A zombie has no command any more, and is nothing that could be ended.
+            return (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            return ""
+    ps = shutil.which("ps") or "/bin/ps"
+    listing = subprocess.run(  # noqa: S603 - macOS has no /proc
+        [ps, "-ww", "-o", "command=", "-p", str(pid)], check=False, capture_output=True, text=True
+    )
+    return listing.stdout
