@@ -2,8 +2,8 @@
 Do requests survive rotations?  All of them, counted.
 
 Sixteen threads or tasks ask for a row again and again, every connection lives for one second at most, and the
-password changes all the time.  What is counted: requests, failures, the most server connections ever seen, what
-is left after close, and how often Secrets Manager was asked because a login was refused.
+password changes all the time.  What is counted: requests, failures, the most server connections ever seen,
+what is left after close, and how often Secrets Manager was asked because a login was refused.
 
     python -m benchmarks.rotation_stress --rotations 100
 """
@@ -93,12 +93,12 @@ class Result:
     reads_beyond_polling: int
 
     def __str__(self) -> str:
-        failed = sum(self.failures.values())
         return (
-            f"{self.plan}: {self.plan.rotations} rotations, {self.requests} requests, {failed} failed, "
-            f"slowest {self.slowest_ms:.0f} ms, connections {self.most_connections}/{POOL_SIZE + MAX_OVERFLOW}, "
-            f"left {self.connections_left}, {self.reads_beyond_polling / self.plan.rotations:.2f} reads a rotation"
-            f" beyond polling, {self.seconds:.0f} s"
+            f"{self.plan}: {self.plan.rotations} rotations, {self.requests} requests, "
+            f"{sum(self.failures.values())} failed, slowest {self.slowest_ms:.0f} ms, "
+            f"connections {self.most_connections}/{POOL_SIZE + MAX_OVERFLOW}, left {self.connections_left}, "
+            f"{self.reads_beyond_polling / self.plan.rotations:.2f} reads a rotation beyond polling, "
+            f"{self.seconds:.0f} s"
         )
 
     @property

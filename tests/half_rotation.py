@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.rotate import STEPS, DatabaseRotator, RedisRotator
@@ -56,7 +57,7 @@ def half_rotated_redis(box: Sandbox) -> Iterator[HalfRotation]:
         pending = json.loads(
             client.get_secret_value(SecretId=box.redis_secret_id, VersionId=rotation.version)["SecretString"]
         )
-        admin = box.redis.connect()
+        admin: Any = box.redis.connect()
         admin.execute_command("ACL", "SETUSER", pending["username"], "resetpass", f">{pending['password']}")
         admin.close()
         yield rotation

@@ -28,6 +28,7 @@ class Ear(logging.Handler):
         self.heard: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Remember the record."""
         self.heard.append(f"{self.format(record)} {record.__dict__!r}")
 
 
@@ -126,13 +127,18 @@ def can_connect(db: ConnectionManager) -> bool:
     return True
 
 
+def text_of(file: Path) -> str:
+    """Return what a server has written."""
+    return file.read_text()
+
+
 def process_arguments() -> str:
     """Return the arguments of every process that can be seen."""
     return "\n".join(str(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"]))
 
 
 async def test_no_password_shows_anywhere(ear: Ear, environment: Sandbox) -> None:
-    """Not in a log line at DEBUG, a repr, a traceback, a URL, a health answer, an argument or a server log."""
+    """Not in a log line, a repr, a traceback, a URL, a health answer, a process argument, a server log."""
     places = Places()
     settings = Settings(refresh_interval_seconds=300, login_patience_seconds=0.5)
     async with ConnectionManager(settings) as db:
@@ -161,7 +167,7 @@ async def test_no_password_shows_anywhere(ear: Ear, environment: Sandbox) -> Non
         passwords |= passwords_of(environment)
     places.add("log", "\n".join(ear.heard))
     for server in (environment.postgres, environment.redis):
-        places.add(f"log of {type(server).__name__}", Path(server.log_file).read_text())
+        places.add(f"log of {type(server).__name__}", text_of(server.log_file))
 
     assert len(passwords) > 2 * ROTATIONS
     assert len(ear.heard) > 1000

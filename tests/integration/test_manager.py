@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from contextlib import closing
 
 import pytest
@@ -77,9 +76,12 @@ def test_options_do_not_leak_to_the_next_session(settings: Settings) -> None:
 
 def test_a_statement_that_takes_too_long_is_cancelled(settings: Settings) -> None:
     """The timeout is PostgreSQL's own."""
-    with ConnectionManager(settings) as db, pytest.raises(DBAPIError, match="statement timeout"):
-        with db.begin(statement_timeout_seconds=0.05) as session:
-            session.execute(text("SELECT pg_sleep(5)"))
+    with (
+        ConnectionManager(settings) as db,
+        pytest.raises(DBAPIError, match="statement timeout"),
+        db.begin(statement_timeout_seconds=0.05) as session,
+    ):
+        session.execute(text("SELECT pg_sleep(5)"))
 
 
 def test_a_closed_session_stays_closed(settings: Settings) -> None:
@@ -328,7 +330,12 @@ def test_a_process_that_cannot_start_ends_with_an_error(environment: Sandbox) ->
             "LEDGER_DB_DATABASE_HOST": "127.0.0.1",
         }
         ended = subprocess.run(
-            [sys.executable, "-c", FAILING_START], env=env, capture_output=True, text=True, timeout=20
+            [sys.executable, "-c", FAILING_START],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
         )
 
     assert ended.returncode == 1

@@ -1,8 +1,8 @@
 """Does a service notice anything when its database password rotates?"""
 
 import pytest
-from benchmarks.rotation_stress import DRIVERS, Plan, run
 
+from benchmarks.rotation_stress import DRIVERS, Plan, run
 from ledger_db.sandbox import Sandbox, Strategy
 
 

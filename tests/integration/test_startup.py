@@ -122,7 +122,12 @@ def test_a_server_that_comes_late_is_waited_for(caplog: pytest.LogCaptureFixture
         )
         box.postgres.stop()
         box.redis.stop()
-        later = threading.Timer(0.7, lambda: (box.postgres.start(), box.redis.start()))
+
+        def start() -> None:
+            box.postgres.start()
+            box.redis.start()
+
+        later = threading.Timer(0.7, start)
         later.start()
         with caplog.at_level(logging.INFO, logger="ledger_db"):
             open_sync(settings)

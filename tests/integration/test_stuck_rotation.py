@@ -97,8 +97,12 @@ def test_a_window_shorter_than_patience_costs_a_wait_and_no_failure(
     """AWSPENDING is denied, AWSCURRENT moves after a second: the request is late, not lost."""
     with ConnectionManager(settings) as db, half_rotated_database(environment) as rotation:
         environment.secrets_manager.inject(access_denied("GetSecretValue", stage="AWSPENDING"))
-        # testSecret of the helper reads AWSPENDING too: it runs once the denial is over.
-        finish = threading.Timer(1.0, lambda: (environment.secrets_manager.clear_faults(), rotation.finish()))
+
+        def end() -> None:
+            environment.secrets_manager.clear_faults()
+            rotation.finish()
+
+        finish = threading.Timer(1.0, end)
         finish.start()
         assert request(db).startswith("ledger_app")
         finish.join()

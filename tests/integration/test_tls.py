@@ -72,7 +72,7 @@ async def open_async(settings: Settings) -> None:
 
 def test_a_wrong_authority_is_refused_at_once(tls: Sandbox, other_authority: str) -> None:
     """A certificate that nobody trusts will not be trusted later: no retry."""
-    with pytest.raises(ConfigurationError, match="PostgreSQL .*certificate verify failed"):
+    with pytest.raises(ConfigurationError, match=r"PostgreSQL .*certificate verify failed"):
         open_sync(Settings(database_sslrootcert=other_authority, redis_secret_id=None))
     with pytest.raises(ConfigurationError, match=r"Redis .*certificate verify failed"):
         open_sync(Settings(redis_tls_ca_file=other_authority, database_secret_id=None))
@@ -80,7 +80,7 @@ def test_a_wrong_authority_is_refused_at_once(tls: Sandbox, other_authority: str
 
 async def test_a_wrong_authority_is_refused_on_an_event_loop(tls: Sandbox, other_authority: str) -> None:
     """The same for asyncpg and the asynchronous Redis client."""
-    with pytest.raises(ConfigurationError, match="PostgreSQL .*certificate verify failed"):
+    with pytest.raises(ConfigurationError, match=r"PostgreSQL .*certificate verify failed"):
         await open_async(Settings(database_sslrootcert=other_authority, redis_secret_id=None))
     with pytest.raises(ConfigurationError, match=r"Redis .*certificate verify failed"):
         await open_async(Settings(redis_tls_ca_file=other_authority, database_secret_id=None))
@@ -133,7 +133,7 @@ def wrong_name_port(tls: Sandbox) -> Iterator[int]:
 async def test_a_wrong_name_is_refused(tls: Sandbox, kind: str, wrong_name_port: int) -> None:
     """A right certificate for another name is a wrong one."""
     settings = Settings(database_host=WRONG_NAME, database_port=wrong_name_port, redis_secret_id=None)
-    with pytest.raises(ConfigurationError, match="does not match|doesn't match|not valid for|mismatch"):
+    with pytest.raises(ConfigurationError, match=r"does not match|doesn't match|not valid for|mismatch"):
         if kind == "sync":
             open_sync(settings)
         else:

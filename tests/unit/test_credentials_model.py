@@ -8,6 +8,7 @@ CANARY = "c4nary-in-the-mine"
 
 
 def credentials(version: str = "v1", password: str = CANARY) -> Credentials:
+    """Return credentials that should not show."""
     return Credentials("app", Password(password), version, "db.example", 5432, "ledger")
 
 

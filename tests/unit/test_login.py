@@ -1,6 +1,6 @@
 """Does a refused login find what works, ask little, and give up politely?"""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,8 +10,12 @@ from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.sandbox.doubles import ManualClock, ScriptedSource
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def version(name: str) -> Credentials:
+    """Return the credentials of one version."""
     return Credentials("app", Password(f"pw-{name}"), name, "h", 1, "d")
 
 
@@ -182,6 +186,7 @@ def test_other_errors_are_not_this_procedures_business() -> None:
 
 
 def step_of(procedure: Procedure, outcome: Credentials | BaseException | None = None) -> Step:
+    """Tell *procedure* what came of its last step, and return the next."""
     return procedure.send(outcome)
 
 

@@ -16,6 +16,7 @@ DENIED = ConfigurationError("AccessDenied")
 
 
 def version(name: str, *, stamp: str = "", expires_at: float | None = None) -> Credentials:
+    """Return the credentials of one version."""
     return Credentials("app", Password(f"pw-{name}"), name, "h", 1, "d", stamp=stamp, expires_at=expires_at)
 
 
@@ -23,6 +24,7 @@ V1, V2, V3 = version("v1"), version("v2"), version("v3")
 
 
 def loaded(source: ScriptedSource, clock: ManualClock | None = None) -> CredentialProvider:
+    """Return a provider that has read its source once."""
     clock = clock or ManualClock()
     provider = CredentialProvider(source, Schedule(), now=clock, posix_now=clock, spread=lambda: 1.0)
     provider.load()
@@ -171,7 +173,7 @@ def test_a_crowd_causes_one_read() -> None:
     entered, go_on = threading.Event(), threading.Event()
 
     class Slow(ScriptedSource):
-        def fetch(self, stage: str) -> Credentials | None:  # type: ignore[override] # narrower is enough here
+        def fetch(self, stage: str) -> Credentials | None:
             answer = super().fetch("AWSCURRENT")
             if len(self.reads) > 1:
                 entered.set()
@@ -228,7 +230,7 @@ def test_a_caller_with_little_patience_does_not_wait_for_a_slow_source() -> None
     go_on = threading.Event()
 
     class Stuck(ScriptedSource):
-        def fetch(self, stage: str) -> Credentials | None:  # type: ignore[override] # narrower is enough here
+        def fetch(self, stage: str) -> Credentials | None:
             if self.reads:
                 assert go_on.wait(10)
             return super().fetch("AWSCURRENT")

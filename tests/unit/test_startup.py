@@ -66,13 +66,13 @@ def test_a_server_that_never_comes_is_given_up_in_time() -> None:
 async def test_the_asynchronous_check_does_the_same() -> None:
     """Retry and success, on a loop."""
     probe = Probe(REFUSED)
-    assert await check_async("x", lambda: probe.on_loop(), timeout_seconds=10) == "ready"
+    assert await check_async("x", probe.on_loop, timeout_seconds=10) == "ready"
     assert probe.calls == 2
 
 
 async def test_an_attempt_that_hangs_is_cancelled() -> None:
     """The time allowed is kept even if one attempt never ends."""
-    with pytest.raises(ServerUnreachable, match="x was not ready"):
+    with pytest.raises(ServerUnreachable, match=r"x was not ready"):
         await check_async("x", asyncio.Event().wait, timeout_seconds=0.1)
 
 
@@ -80,7 +80,7 @@ def test_a_thread_that_hangs_does_not_hold_the_start_up() -> None:
     """What no driver's timeout covers (a resolver) is left behind."""
     never = threading.Event()
     try:
-        with pytest.raises(ServerUnreachable, match="did not end within 0.1 s"):
+        with pytest.raises(ServerUnreachable, match=r"did not end within 0\.1 s"):
             all_within(0.1, lambda: never.wait(30), lambda: None)
     finally:
         never.set()
