@@ -13,17 +13,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL, Engine, create_engine, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import Pool, QueuePool
 
 from ledger_db._logging import describe
+from ledger_db.connections.goodbye import wait_for_goodbye
 from ledger_db.connections.login import Logins
 from ledger_db.connections.stamping import on_trial, stamp_connections
 from ledger_db.credentials.model import Credentials
 from ledger_db.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +106,13 @@ class EngineFactory:
             URL.create(f"postgresql+{driver}"), connect_args=arguments, **self._pool_arguments()
         )
         stamp_connections(engine, self._logins)
+        wait_for_goodbye(engine)
         return engine
 
-    def create_async_engine(self, driver: AsyncDriver = "asyncpg") -> AsyncEngine:
+    def create_async_engine(self, driver: AsyncDriver = "asyncpg") -> "AsyncEngine":
         """Same as `create_engine`, for an event loop."""
+        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - memory that a script does not need
+
         host = self._logins.provider.current.host
         make = _asyncpg_arguments if driver == "asyncpg" else _libpq_arguments
         _require(driver)
@@ -116,6 +122,7 @@ class EngineFactory:
             **self._pool_arguments(),
         )
         stamp_connections(engine.sync_engine, self._logins)
+        wait_for_goodbye(engine.sync_engine)
         return engine
 
     def _pool_arguments(self) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def ping(engine: Engine) -> None:
         connection.execute(text("SELECT 1"))
 
 
-async def ping_async(engine: AsyncEngine) -> None:
+async def ping_async(engine: "AsyncEngine") -> None:
     """Same as `ping`, on an event loop."""
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
@@ -157,7 +164,7 @@ def try_out(engine: Engine, credentials: Credentials) -> None:
         ping(engine)
 
 
-async def try_out_async(engine: AsyncEngine, credentials: Credentials) -> None:
+async def try_out_async(engine: "AsyncEngine", credentials: Credentials) -> None:
     """Same as `try_out`, on an event loop."""
     with on_trial(credentials):
         await ping_async(engine)
@@ -195,7 +202,7 @@ def renew(
 
 
 async def renew_async(
-    engine: AsyncEngine,
+    engine: "AsyncEngine",
     *,
     stopped: Callable[[], bool] = lambda: False,
     spread: Callable[[], float] = random.random,

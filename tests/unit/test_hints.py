@@ -1,0 +1,153 @@
+"""When does a server look, once a rotation was announced?"""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from ledger_db.connections.announcement import Announcement
+from ledger_db.connections.hints import FLOOR_SECONDS, Hints
+from ledger_db.credentials.model import Credentials, Stage
+from ledger_db.credentials.provider import CredentialProvider
+
+
+@dataclass
+class Source:
+    """Has one version, until somebody gives it another."""
+
+    name: str
+    version: str = "v1"
+    rotates: bool = True
+
+    def fetch(self, stage: Stage) -> Credentials:
+        """Return the version as credentials."""
+        return Credentials("user", "password", self.version, "host", 1, "db")  # type: ignore[arg-type]
+
+
+@dataclass
+class Server:
+    """Reads its source when told to look, and remembers when that was."""
+
+    source: Source
+    provider: CredentialProvider = field(init=False)
+    looks: int = 0
+
+    def __post_init__(self) -> None:
+        self.provider = CredentialProvider(self.source)
+        self.provider.load()
+
+    def look_now(self) -> None:
+        """Look, as the watcher would."""
+        self.looks += 1
+        self.provider.tick()
+
+
+@pytest.fixture
+def postgres() -> Server:
+    """One server."""
+    return Server(Source("trust-ledger/postgres"))
+
+
+@pytest.fixture
+def redis() -> Server:
+    """Another one."""
+    return Server(Source("trust-ledger/redis"))
+
+
+def looks_at(hints: Hints, server: Server, until: float) -> list[float]:
+    """Let time pass in small steps, and return the moments at which *server* looked."""
+    moments, now = [], 0.0
+    while now <= until:
+        before = server.looks
+        hints.act(now)
+        moments += [now] * (server.looks - before)
+        now = round(now + 0.1, 1)
+    return moments
+
+
+def test_only_the_server_that_is_meant_looks(postgres: Server, redis: Server) -> None:
+    """A rotation of the database costs no read of the Redis secret."""
+    hints = Hints([postgres, redis])
+    postgres.source.version = "v2"
+
+    assert hints.take(Announcement("trust-ledger/postgres", "v2"), 0.0)
+    hints.act(0.0)
+
+    assert (postgres.looks, redis.looks) == (1, 0)
+    assert postgres.provider.current.version == "v2"
+
+
+def test_one_look_is_enough_where_the_version_is_found(postgres: Server) -> None:
+    """An announcement that holds what it says causes one read."""
+    hints = Hints([postgres])
+    postgres.source.version = "v2"
+    hints.take(Announcement("trust-ledger/postgres", "v2"), 0.0)
+
+    assert looks_at(hints, postgres, 20.0) == [0.0]
+    assert hints.next_at() is None
+
+
+def test_an_announcement_may_be_faster_than_secrets_manager(postgres: Server) -> None:
+    """AWSCURRENT is eventually consistent: it is looked for again, ever more rarely, and then given up."""
+    hints = Hints([postgres])
+    hints.take(Announcement("trust-ledger/postgres", "v2"), 0.0)
+
+    assert looks_at(hints, postgres, 60.0) == [0.0, 0.5, 1.5, 3.5, 7.5]
+    assert hints.next_at() is None
+
+
+def test_what_is_current_already_is_not_read_again(postgres: Server) -> None:
+    """The function that rotates and the event of AWS's announce the same rotation: one of them is enough."""
+    hints = Hints([postgres])
+    hints.take(Announcement("trust-ledger/postgres", "v1"), 0.0)
+
+    assert looks_at(hints, postgres, 20.0) == []
+
+
+def test_an_announcement_without_a_version_causes_one_look(postgres: Server) -> None:
+    """There is nothing to wait for."""
+    hints = Hints([postgres])
+    hints.take(Announcement("trust-ledger/postgres"), 0.0)
+
+    assert looks_at(hints, postgres, 20.0) == [0.0]
+
+
+def test_a_flood_is_no_flood_of_reads(postgres: Server) -> None:
+    """Whoever can publish cannot make the service exceed a rate of requests to Secrets Manager."""
+    hints = Hints([postgres])
+    for number in range(1000):
+        now = number / 100
+        hints.take(Announcement("trust-ledger/postgres", f"made-up-{number}"), now)
+        hints.act(now)
+
+    assert postgres.looks == 10 / FLOOR_SECONDS
+
+
+def test_an_announcement_within_the_floor_is_not_lost(postgres: Server) -> None:
+    """Two rotations in quick succession: the second is looked for as soon as the floor allows."""
+    hints = Hints([postgres])
+    postgres.source.version = "v2"
+    hints.take(Announcement("trust-ledger/postgres", "v2"), 0.0)
+    hints.act(0.0)
+    postgres.source.version = "v3"
+    hints.take(Announcement("trust-ledger/postgres", "v3"), 0.1)
+
+    assert hints.next_at() == FLOOR_SECONDS
+    assert looks_at(hints, postgres, 5.0) == [FLOOR_SECONDS]
+    assert postgres.provider.current.version == "v3"
+
+
+def test_what_means_nobody_is_left_alone(postgres: Server) -> None:
+    """Other people's secrets may be announced on the same channel."""
+    hints = Hints([postgres])
+
+    assert not hints.take(Announcement("somebody/else", "v2"), 0.0)
+    assert hints.next_at() is None
+
+
+def test_after_a_gap_every_server_looks_once(postgres: Server, redis: Server) -> None:
+    """What was announced while nobody listened is found by looking."""
+    hints = Hints([postgres, redis])
+    hints.look_everywhere(100.0)
+    hints.act(200.0)
+
+    assert (postgres.looks, redis.looks) == (1, 1)
