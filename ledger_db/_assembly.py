@@ -1,11 +1,11 @@
 """From settings to servers: which source, which options, which defaults."""
 
+from typing import TYPE_CHECKING
+
 from pydantic import SecretStr
 
 from ledger_db.connections.engines import EngineOptions
 from ledger_db.connections.postgres_server import Drivers, PostgresServer
-from ledger_db.connections.redis import RedisOptions
-from ledger_db.connections.redis_server import RedisServer
 from ledger_db.credentials.model import Credentials, CredentialSource, Password
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.rds_iam import RdsIamSource
@@ -14,6 +14,13 @@ from ledger_db.credentials.secret_json import Address
 from ledger_db.credentials.secrets_manager import SecretsManagerSource, region_of
 from ledger_db.credentials.static import StaticSource
 from ledger_db.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ledger_db.connections.hints import Server
+    from ledger_db.connections.redis_server import RedisServer
+    from ledger_db.connections.signals import SignalListener
 
 
 def postgres_server(settings: Settings, source: CredentialSource | None = None) -> PostgresServer | None:
@@ -38,11 +45,15 @@ def postgres_server(settings: Settings, source: CredentialSource | None = None) 
     )
 
 
-def redis_server(settings: Settings, source: CredentialSource | None = None) -> RedisServer | None:
+def redis_server(settings: Settings, source: CredentialSource | None = None) -> "RedisServer | None":
     """Return the Redis that *settings* name, not connected yet; None if they name none."""
     source = source or _redis_source(settings)
     if source is None:
         return None
+    # Here, not above: redis-py takes 6 MB and 40 ms of a process that may have no Redis.
+    from ledger_db.connections.redis import RedisOptions  # noqa: PLC0415
+    from ledger_db.connections.redis_server import RedisServer  # noqa: PLC0415
+
     return RedisServer(
         _provider(source, settings),
         options=RedisOptions(
@@ -54,6 +65,16 @@ def redis_server(settings: Settings, source: CredentialSource | None = None) -> 
         ),
         patience_seconds=settings.login_patience_seconds,
     )
+
+
+def signal_listener(
+    settings: Settings, redis: "RedisServer | None", servers: "Sequence[Server]"
+) -> "SignalListener | None":
+    """Return who hears of rotations of *servers*; None without a Redis, or if nothing can rotate."""
+    rotating = [server for server in servers if server.provider.rotates]
+    if redis is None or not rotating:
+        return None
+    return redis.listener(settings.announcements_channel, rotating)
 
 
 def _provider(source: CredentialSource, settings: Settings) -> CredentialProvider:

@@ -16,7 +16,16 @@ _BOTOCORE_LOGGERS = (
     "botocore.regions",
     "botocore.retryhandler",
 )
-_TELLTALES = ("SecretString", "SecretBinary", "RandomPassword", "Signature", "X-Amz-")
+_TELLTALES = (
+    "SecretString",
+    "SecretBinary",
+    "RandomPassword",
+    "Signature",
+    "X-Amz-",
+    # Parameters of ElastiCache.
+    "Passwords",
+    "AuthToken",
+)
 
 
 class _HideSecrets(logging.Filter):
@@ -48,7 +57,34 @@ def describe(error: BaseException) -> str:
     """
     Return the class and the first line of *error*, for a log field or a message.
 
-    libpq repeats itself over several lines; an asyncpg timeout has no text at all.
+    libpq repeats itself over several lines; an asyncpg timeout has no text at all; and what SQLAlchemy wraps
+    says more by itself.
     """
+    inner = getattr(error, "orig", None)
+    if isinstance(inner, BaseException):
+        # SQLAlchemy's asyncpg adapter puts the name of the real error in front of its text.
+        error = inner.__cause__ or inner
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def forget_frames(error: BaseException, *, but: BaseException | None) -> None:
+    """
+    Take the tracebacks from *error* and from everything behind it, as far as *but*.
+
+    The frames of a driver that could not connect hold the password in plain local variables, and tools that
+    report errors print those.  What is lost is the inside of the driver.
+
+    Args:
+        error: What the driver raised.
+
+        but: What was being handled already when the driver was called (`sys.exception`): the caller's own.
+    """
+    seen = {id(but)}
+    waiting: list[object] = [error]
+    while waiting:
+        link = waiting.pop()
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            waiting += [link.__cause__, link.__context__, getattr(link, "orig", None)]

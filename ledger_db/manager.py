@@ -11,29 +11,33 @@ import os
 import threading
 import time
 import weakref
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Self
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Self, TypeAlias, Unpack
 
-from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from ledger_db._assembly import postgres_server, redis_server
+from ledger_db._assembly import postgres_server, redis_server, signal_listener
 from ledger_db.connections import sessions
 from ledger_db.connections.postgres_server import PostgresServer
-from ledger_db.connections.redis_server import RedisServer
-from ledger_db.connections.sessions import IsolationLevel, SessionOptions
+from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions
 from ledger_db.connections.startup import all_within, check
 from ledger_db.credentials.model import CredentialSource
 from ledger_db.errors import ConfigurationError, ManagerClosed
 from ledger_db.health import HealthReport, PoolHealth, pool_health, server_health
 from ledger_db.settings import Settings
 
+if TYPE_CHECKING:
+    # Imported where they are needed: a script without Redis or an event loop does not pay for them.
+    from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+    from ledger_db.connections.redis_server import RedisServer
+
 log = logging.getLogger(__name__)
 
-Server = PostgresServer | RedisServer
+Server: TypeAlias = "PostgresServer | RedisServer"
 
 
 class ConnectionManager:
@@ -69,7 +73,10 @@ class ConnectionManager:
         self._postgres = postgres_server(self._settings, database_source)
         self._redis = redis_server(self._settings, redis_source)
         self._servers: tuple[Server, ...] = tuple(s for s in (self._postgres, self._redis) if s is not None)
+        self._signals = signal_listener(self._settings, self._redis, self._servers)
         self._state = "not opened yet"
+        # Known while open only, so that a request reads one attribute.
+        self._engine: Engine | None = None
 
         # Guards the change of _state in open and close, so that two closers close once.
         self._changing = threading.Lock()
@@ -92,10 +99,10 @@ class ConnectionManager:
             all_within(
                 self._settings.startup_timeout_seconds, *(self._opener(server) for server in self._servers)
             )
+            self._end_open(began)
         except BaseException:
             self.close()
             raise
-        self._end_open(began)
         return self
 
     async def open_async(self) -> Self:
@@ -109,6 +116,7 @@ class ConnectionManager:
                 for server in self._servers:
                     left = max(0.1, timeout - (time.monotonic() - began))
                     group.create_task(server.check_async(timeout_seconds=left))
+            self._end_open(began)
         except BaseExceptionGroup as failed:
             await self.close_async()
             # One is enough to say, and the caller expects a LedgerDBError.
@@ -116,22 +124,44 @@ class ConnectionManager:
         except BaseException:
             await self.close_async()
             raise
-        self._end_open(began)
         return self
 
     def close(self) -> None:
-        """Close everything that is open.  Closing twice is fine; what is borrowed is closed on return."""
-        if self._begin_close():
+        """
+        Close everything that is idle; what is borrowed is closed when it is returned.
+
+        Closing twice is fine.
+
+        Raises:
+            ManagerClosed: The asynchronous half is open and can only be closed on its event loop: await
+                `close_async`.  Nothing was closed.
+        """
+        if self._state != "closed" and any(server.belongs_here for server in self._servers):
+            raise ManagerClosed("this manager has an asynchronous half; close it with 'await close_async()'")
+        if not self._begin_close():
+            return
+        with ExitStack() as closing:
+            # Each is closed whatever becomes of the others.
             for server in self._servers:
-                server.close()
-            log.info("manager.closed")
+                closing.callback(server.close)
+            if self._signals is not None:
+                closing.callback(self._signals.stop)
+        self._end_close()
 
     async def close_async(self) -> None:
-        """Same as `close`, on an event loop."""
-        if self._begin_close():
+        """Same as `close`, on an event loop.  It is finished even if the task that awaits it is cancelled."""
+        if not self._begin_close():
+            return
+        # Shielded: sessions that nobody closes would stay on the servers for as long as the process lives.
+        await asyncio.shield(self._close_all())
+
+    async def _close_all(self) -> None:
+        async with AsyncExitStack() as closing:
             for server in self._servers:
-                await server.close_async()
-            log.info("manager.closed")
+                closing.push_async_callback(server.close_async)
+            if self._signals is not None:
+                closing.push_async_callback(asyncio.to_thread, self._signals.stop)
+        self._end_close()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -148,99 +178,46 @@ class ConnectionManager:
     @property
     def engine(self) -> Engine:
         """An ordinary Engine; the same object for ever."""
-        return self._open_postgres().engine
+        engine = self._engine
+        return self._first_engine() if engine is None else engine
 
     @property
-    def async_engine(self) -> AsyncEngine:
+    def async_engine(self) -> "AsyncEngine":
         """An ordinary AsyncEngine; the same object for ever."""
         return self._open_postgres().async_engine
 
     @property
-    def redis(self) -> Redis:
+    def redis(self) -> "Redis":
         """An ordinary redis-py client."""
         return self._open_redis().client
 
     @property
-    def async_redis(self) -> AsyncRedis:
+    def async_redis(self) -> "AsyncRedis":
         """An ordinary asynchronous redis-py client."""
         return self._open_redis().async_client
 
-    def session(
-        self,
-        *,
-        read_only: bool = False,
-        isolation_level: IsolationLevel | None = None,
-        statement_timeout_seconds: float | None = None,
-    ) -> Session:
+    def session(self, **options: Unpack[SessionArguments]) -> Session:
         """
         Return a session for ``with``; nothing is committed unless you do.
 
         Args:
-            read_only: Whether PostgreSQL refuses writes.
-
-            isolation_level: As PostgreSQL names it; None for the server's default.
-
-            statement_timeout_seconds: When PostgreSQL cancels a statement; None for the server's default.
+            options: ``read_only``, ``isolation_level``, ``statement_timeout_seconds``; see `SessionOptions`.
         """
-        return sessions.open_session(
-            self.engine,
-            SessionOptions(
-                read_only=read_only,
-                isolation_level=isolation_level,
-                statement_timeout_seconds=statement_timeout_seconds,
-            ),
-        )
+        return sessions.open_session(self.engine, SessionOptions(**options) if options else NO_OPTIONS)
 
-    def begin(
-        self,
-        *,
-        read_only: bool = False,
-        isolation_level: IsolationLevel | None = None,
-        statement_timeout_seconds: float | None = None,
-    ) -> AbstractContextManager[Session]:
-        """Return a transaction for ``with``: commits at its end, rolls back on an error."""
-        return sessions.begin(
-            self.engine,
-            SessionOptions(
-                read_only=read_only,
-                isolation_level=isolation_level,
-                statement_timeout_seconds=statement_timeout_seconds,
-            ),
-        )
+    def begin(self, **options: Unpack[SessionArguments]) -> AbstractContextManager[Session]:
+        """Return a transaction for ``with``: commits at its end, rolls back on an error; as `session`."""
+        return sessions.begin(self.engine, SessionOptions(**options) if options else NO_OPTIONS)
 
-    def async_session(
-        self,
-        *,
-        read_only: bool = False,
-        isolation_level: IsolationLevel | None = None,
-        statement_timeout_seconds: float | None = None,
-    ) -> AsyncSession:
+    def async_session(self, **options: Unpack[SessionArguments]) -> "AsyncSession":
         """Same as `session`, for ``async with``."""
         return sessions.open_async_session(
-            self.async_engine,
-            SessionOptions(
-                read_only=read_only,
-                isolation_level=isolation_level,
-                statement_timeout_seconds=statement_timeout_seconds,
-            ),
+            self.async_engine, SessionOptions(**options) if options else NO_OPTIONS
         )
 
-    def async_begin(
-        self,
-        *,
-        read_only: bool = False,
-        isolation_level: IsolationLevel | None = None,
-        statement_timeout_seconds: float | None = None,
-    ) -> AbstractAsyncContextManager[AsyncSession]:
+    def async_begin(self, **options: Unpack[SessionArguments]) -> "AbstractAsyncContextManager[AsyncSession]":
         """Same as `begin`, for ``async with``."""
-        return sessions.begin_async(
-            self.async_engine,
-            SessionOptions(
-                read_only=read_only,
-                isolation_level=isolation_level,
-                statement_timeout_seconds=statement_timeout_seconds,
-            ),
-        )
+        return sessions.begin_async(self.async_engine, SessionOptions(**options) if options else NO_OPTIONS)
 
     def look_now(self) -> None:
         """Read the secrets now instead of at the end of the interval: somebody says that one changed."""
@@ -276,9 +253,15 @@ class ConnectionManager:
             self._state = "opening"
 
     def _end_open(self, began: float) -> None:
-        for server in self._servers:
-            server.watch()
-        self._state = "open"
+        with self._changing:
+            # Somebody may have closed it meanwhile: then nothing may start any more.
+            if self._state != "opening":
+                raise ManagerClosed("this manager was closed while it was being opened; make a new one")
+            for server in self._servers:
+                server.watch()
+            if self._signals is not None:
+                self._signals.start()
+            self._state = "open"
         _managers.add(self)
         log.info(
             "manager.opened",
@@ -292,9 +275,23 @@ class ConnectionManager:
         with self._changing:
             if self._state in {"closed", "not opened yet"}:
                 return False
-            self._state = "closed"
+            # "closing" may be met again: whoever began to close did not get to the end.
+            self._state, self._engine = "closing", None
         _managers.discard(self)
         return True
+
+    def _end_close(self) -> None:
+        with self._changing:
+            self._state = "closed"
+        log.info("manager.closed")
+
+    def _first_engine(self) -> Engine:
+        # Made at first use, not before: a service that has only the other one needs no second pool.
+        engine = self._open_postgres().engine
+        with self._changing:
+            self._refuse_unless_open()
+            self._engine = engine
+        return engine
 
     def _open_postgres(self) -> PostgresServer:
         self._refuse_unless_open()
@@ -302,7 +299,7 @@ class ConnectionManager:
             raise ConfigurationError("no database is configured; set LEDGER_DB_DATABASE_SECRET_ID")
         return self._postgres
 
-    def _open_redis(self) -> RedisServer:
+    def _open_redis(self) -> "RedisServer":
         self._refuse_unless_open()
         if self._redis is None:
             raise ConfigurationError("no Redis is configured; set LEDGER_DB_REDIS_SECRET_ID")
@@ -318,6 +315,9 @@ class ConnectionManager:
         self._changing = threading.Lock()
         for server in self._servers:
             server.after_fork()
+        # Last: it logs in with what the servers have made their own by now.
+        if self._signals is not None:
+            self._signals.after_fork()
 
 
 class _Opener:

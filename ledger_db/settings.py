@@ -82,20 +82,27 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(default=None, description="Password, where there is no secret")
     redis_host: str | None = Field(default=None, description="Goes before the secret's host")
     redis_port: int | None = Field(default=None, ge=1, le=65535, description="Goes before the secret's port")
-    redis_db: int | None = Field(default=None, ge=0, description="Database number; 0 if not set")
+    redis_db: int | None = Field(
+        default=None, ge=0, description="Goes before the secret's database number; 0 if neither is set"
+    )
     redis_tls: bool = Field(default=False, description="Speak TLS, and check certificate and name")
     redis_tls_ca_file: str | None = Field(
         default=None, description="PEM file of the authorities to trust; the system's if not set"
     )
     redis_max_connections: int = Field(default=50, ge=1, description="The most connections of a client")
 
+    announcements_channel: str = Field(
+        default="ledger_db:rotations",
+        min_length=1,
+        description="Redis channel on which rotations are announced; listened to if there is a Redis",
+    )
     refresh_interval_seconds: float = Field(
         default=300.0,
         gt=0,
         description="The longest time between two looks at a secret; jittered by U(1/2, 1)",
     )
     login_patience_seconds: float = Field(
-        default=10.0, ge=0, description="How long a refused login keeps looking for newer credentials"
+        default=10.0, gt=0, description="How long a refused login keeps looking for newer credentials"
     )
     startup_timeout_seconds: float = Field(
         default=30.0, gt=0, description="How long a start may take, all retries included"

@@ -8,19 +8,19 @@ background after a rotation; `try_out` tells whether credentials work before any
 import asyncio
 import logging
 import random
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.pool import Pool, QueuePool
 
-from ledger_db._logging import describe
 from ledger_db.connections.goodbye import wait_for_goodbye
 from ledger_db.connections.login import Logins
+from ledger_db.connections.security import SslMode, asyncpg_security, libpq_security
 from ledger_db.connections.stamping import on_trial, stamp_connections
 from ledger_db.credentials.model import Credentials
 from ledger_db.errors import ConfigurationError
@@ -32,9 +32,6 @@ log = logging.getLogger(__name__)
 
 SyncDriver = Literal["psycopg2", "psycopg"]
 AsyncDriver = Literal["asyncpg", "psycopg"]
-SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _RENEWAL_PAUSE_SECONDS = 0.05
 
 
@@ -81,10 +78,6 @@ class EngineOptions:
         """The most connections that one engine ever has."""
         return self.pool_size + self.max_overflow
 
-    def sslmode_for(self, host: str) -> SslMode:
-        """Return what applies to *host*: no plaintext beyond this machine unless asked for by name."""
-        return self.sslmode or ("prefer" if host in _LOOPBACK or host.startswith("/") else "verify-full")
-
 
 class EngineFactory:
     """Makes engines that share one way to log in."""
@@ -98,30 +91,42 @@ class EngineFactory:
         Return a new engine; nothing is connected yet.
 
         Raises:
-            ConfigurationError: The driver is not installed, or a certificate file cannot be read.
+            ConfigurationError: The driver is not installed.
         """
-        arguments = _libpq_arguments(self._options, self._logins.provider.current.host)
         _require(driver)
         engine = create_engine(
-            URL.create(f"postgresql+{driver}"), connect_args=arguments, **self._pool_arguments()
+            URL.create(f"postgresql+{driver}"),
+            connect_args=_libpq_arguments(self._options),
+            **self._pool_arguments(),
         )
-        stamp_connections(engine, self._logins)
+        stamp_connections(engine, self._logins, partial(libpq_security, self._options))
         wait_for_goodbye(engine)
         return engine
 
-    def create_async_engine(self, driver: AsyncDriver = "asyncpg") -> "AsyncEngine":
-        """Same as `create_engine`, for an event loop."""
-        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - memory that a script does not need
+    def create_async_engine(
+        self, driver: AsyncDriver = "asyncpg", *, before_login: Callable[[], None] = lambda: None
+    ) -> "AsyncEngine":
+        """
+        Same as `create_engine`, for an event loop.
 
-        host = self._logins.provider.current.host
-        make = _asyncpg_arguments if driver == "asyncpg" else _libpq_arguments
+        Args:
+            driver: Which one.
+
+            before_login: Called on the loop where a login begins; may refuse it by raising.
+        """
+        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - memory for those who use it
+
         _require(driver)
+        is_asyncpg = driver == "asyncpg"
         engine = create_async_engine(
             URL.create(f"postgresql+{driver}"),
-            connect_args=make(self._options, host),
+            connect_args=(_asyncpg_arguments if is_asyncpg else _libpq_arguments)(self._options),
             **self._pool_arguments(),
         )
-        stamp_connections(engine.sync_engine, self._logins)
+        security = asyncpg_security if is_asyncpg else libpq_security
+        stamp_connections(
+            engine.sync_engine, self._logins, partial(security, self._options), before_login=before_login
+        )
         wait_for_goodbye(engine.sync_engine)
         return engine
 
@@ -228,8 +233,8 @@ def _require(driver: str) -> None:
         raise ConfigurationError(f"the driver {driver} is not installed; pip install {what}")
 
 
-def _libpq_arguments(options: EngineOptions, host: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
+def _libpq_arguments(options: EngineOptions) -> dict[str, Any]:
+    return {
         "application_name": options.application_name,
         # libpq counts whole seconds, and takes 0 for "for ever".
         "connect_timeout": max(1, round(options.connect_timeout_seconds)),
@@ -237,38 +242,11 @@ def _libpq_arguments(options: EngineOptions, host: str) -> dict[str, Any]:
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
-        "sslmode": options.sslmode_for(host),
     }
-    if options.sslrootcert:
-        arguments["sslrootcert"] = options.sslrootcert
-    elif arguments["sslmode"] in {"verify-ca", "verify-full"}:
-        arguments["sslrootcert"] = _system_authorities()
-    return arguments
 
 
-def _asyncpg_arguments(options: EngineOptions, host: str) -> dict[str, Any]:
-    mode = options.sslmode_for(host)
-    verifying = mode in {"verify-ca", "verify-full"}
+def _asyncpg_arguments(options: EngineOptions) -> dict[str, Any]:
     return {
         "timeout": options.connect_timeout_seconds,
         "server_settings": {"application_name": options.application_name},
-        # Given as text, asyncpg looks for the certificates in the home folder only.
-        "ssl": _context(mode, options.sslrootcert) if verifying else mode,
     }
-
-
-def _context(mode: SslMode, sslrootcert: str | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=sslrootcert)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the certificates in {sslrootcert!r} cannot be read ({describe(error)}); set "
-            "LEDGER_DB_DATABASE_SSLROOTCERT to a PEM file"
-        ) from error
-    context.check_hostname = mode == "verify-full"
-    return context
-
-
-def _system_authorities() -> str:
-    # psycopg2's own libpq knows no "system"; OpenSSL's default file is what the async driver uses too.
-    return ssl.get_default_verify_paths().cafile or "system"

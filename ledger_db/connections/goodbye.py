@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.util import await_
 from sqlalchemy.util.concurrency import in_greenlet
 
@@ -35,9 +36,11 @@ def wait_for_goodbye(engine: Engine) -> None:
     """
     # SQLAlchemy has an event before a connection is closed and none after it; the dialect, which belongs to
     # this one engine, is where its pools close connections.
-    dialect = engine.dialect
-    for name in ("do_close", "do_terminate"):
-        setattr(dialect, name, _completely(getattr(dialect, name), on_loop=dialect.is_async))
+    dialect: Any = engine.dialect
+    dialect.do_close = _completely(dialect.do_close, on_loop=dialect.is_async)
+    # Where a dialect has no way of its own to terminate, it closes, and that waits already.
+    if type(dialect).do_terminate is not DefaultDialect.do_terminate:
+        dialect.do_terminate = _completely(dialect.do_terminate, on_loop=dialect.is_async)
 
 
 def _completely(close: Close, *, on_loop: bool) -> Close:
@@ -101,3 +104,9 @@ async def _end_of_line_async(line: socket.socket) -> None:
                 pass
     except (OSError, TimeoutError):
         return
+    except asyncio.CancelledError:
+        # The connection is closed, so there is nothing left to cancel here; what comes next is cancelled.
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+            task.cancel()

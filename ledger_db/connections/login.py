@@ -3,16 +3,17 @@ What a login does when the server says no.
 
     try what is current
     refused -> somebody else has adopted newer credentials meanwhile?  try those
-            -> otherwise one of all refused logins becomes the scout:
-                   reads AWSCURRENT; other than what was refused?  try it
-                   reads AWSPENDING; is there one?                 try it
-                   neither: wait a little, and again
-            -> the others wait for what the scout finds
+            -> read AWSCURRENT; other than what was refused?           try it
+            -> read AWSPENDING; is there one?                          try it
+            -> wait a little, and again
     what logs in is adopted and becomes current for everybody
     nothing logs in before patience ends -> LoginRefused; for a short while nobody asks the server
 
-The procedure is a generator that decides and never acts: it yields an `Attempt`, a `Look` or a `Pause`, and is
-sent what came of it.  `log_in` runs it with blocking calls, `log_in_async` on an event loop.
+All refused logins share their reads.  Each tries a version once; only one of them, the scout, tries again
+what was refused already, so that a crowd does not flood the server.
+
+The procedure is a generator that decides and never acts: it yields an `Attempt`, a `Look` or a `Pause`, and
+is sent what came of it.  `log_in` runs it with blocking calls, `log_in_async` on an event loop.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,7 +30,7 @@ from ledger_db._logging import describe
 from ledger_db.connections.refusal import Verdict, judge
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
-from ledger_db.errors import LoginRefused
+from ledger_db.errors import LoginRefused, ManagerClosed
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +158,7 @@ class Logins:
         self.provider = provider
         self._patience = _Patience(patience_seconds, cool_down_seconds, now, spread)
         self._scouting = _Scouting()
+        self.closed = False
 
     def log_in(
         self, connect: Callable[[Credentials], T], *, pause: Callable[[float], None] = time.sleep
@@ -168,7 +171,7 @@ class Logins:
 
             Exception: Whatever else *connect* raises.
         """
-        return self.run(connect, look=self.look, pause=pause)
+        return self.run(connect, look=self._look, pause=pause)
 
     def run(
         self,
@@ -218,7 +221,7 @@ class Logins:
                             raise
                         outcome = error
                 elif isinstance(step, Look):
-                    outcome = await asyncio.to_thread(self.look, step)
+                    outcome = await self.look_async(step)
                 else:
                     await asyncio.sleep(step.seconds)
                 step = procedure.send(outcome)
@@ -227,10 +230,17 @@ class Logins:
         finally:
             procedure.close()
 
-    def look(self, step: Look) -> Credentials | None:
-        """Carry out *step*; blocks on the network, but not beyond the step's timeout."""
-        read = self.provider.refresh if step.stage == "AWSCURRENT" else self.provider.pending
-        return read(after=step.after, timeout_seconds=step.timeout_seconds)
+    async def look_async(self, step: Look) -> Credentials | None:
+        """Carry out *step* on an event loop, without a thread of the loop's executor: all may be busy."""
+        answer = self.provider.read(step.stage)
+        if not answer.done():
+            await asyncio.wait([asyncio.wrap_future(answer)], timeout=step.timeout_seconds)
+        return self.provider.found_in(answer, step.stage, after=step.after)
+
+    def _look(self, step: Look) -> Credentials | None:
+        answer = self.provider.read(step.stage)
+        wait([answer], step.timeout_seconds)
+        return self.provider.found_in(answer, step.stage, after=step.after)
 
     def procedure(self) -> Procedure:
         """
@@ -238,8 +248,17 @@ class Logins:
 
         Raises:
             LoginRefused: Patience has ended, or a cool-down is on.
+
+            ManagerClosed: The manager was closed.
         """
+        if self.closed:
+            raise ManagerClosed("this manager is closed, and opens no connection any more; make a new one")
         return _Login(self.provider, self._scouting, self._patience).steps()
+
+    def close(self) -> None:
+        """Open no connection any more, and let those that are borrowed be closed when they are returned."""
+        self.closed = True
+        self.provider.retire()
 
     def after_fork(self) -> None:
         """Forget a scout that lives in the parent process only, and the lock that it may have held."""
@@ -261,8 +280,9 @@ class _Login:
         self._accepted_before = scouting.accepted
 
     def steps(self) -> Procedure:
-        self._fail_while_cooling_down()
-        if (yield from self._try(self._provider.current)):
+        current = self._provider.current
+        self._fail_while_cooling_down(current)
+        if (yield from self._try(current, seen=current)):
             return
         # Patience starts at the first refusal, not before: a slow handshake is not a refusal.
         self._deadline = self._patience.now() + self._patience.seconds
@@ -281,39 +301,41 @@ class _Login:
     def _one_round(self) -> Generator[Step, Outcome, bool]:
         """Try everything that is worth trying now; True if something was accepted."""
         if self._somebody_was_accepted():
-            # The same credentials that were refused may be accepted by now: a rotation was rolled back.
             self._tried.clear()
-        if (yield from self._try_if_new(self._provider.current)):
-            return True
-        self._is_scout = self._is_scout or self._scouting.volunteer()
-        if not self._is_scout:
-            return False
         stage: Stage
         for stage in ("AWSCURRENT", "AWSPENDING"):
-            found = yield Look(stage, self._provider.current.version, self._remaining())
-            # Somebody else's adoption is as good as a finding of our own.
-            for candidate in (self._provider.current, found):
-                if (yield from self._try_if_new(candidate)):
-                    return True
-        # In the next round everything is worth another try: AWSPENDING may not have been applied yet.
-        self._tried.clear()
+            seen = self._provider.current
+            if (yield from self._try_if_new(seen, seen=seen)):
+                return True
+            found = yield Look(stage, seen.version, self._remaining())
+            if (yield from self._try_if_new(found, seen=seen)):
+                return True
+        self._is_scout = self._is_scout or self._scouting.volunteer()
+        if self._is_scout:
+            # The same credentials may be accepted soon: AWSPENDING is applied, or a rotation is rolled back.
+            self._tried.clear()
         return False
 
-    def _try_if_new(self, candidate: Outcome) -> Generator[Step, Outcome, bool]:
+    def _try_if_new(self, candidate: Outcome, *, seen: Credentials) -> Generator[Step, Outcome, bool]:
         if not isinstance(candidate, Credentials) or candidate.version in self._tried:
             return False
-        return (yield from self._try(candidate))
+        return (yield from self._try(candidate, seen=seen))
 
-    def _try(self, credentials: Credentials) -> Generator[Step, Outcome, bool]:
-        seen = self._provider.current.version
+    def _try(self, credentials: Credentials, *, seen: Credentials) -> Generator[Step, Outcome, bool]:
+        """
+        Attempt *credentials*, and adopt them if they work and are not *seen*.
+
+        *seen* was current before they were asked for, not when they are tried: if something newer has been
+        adopted in between, they must not undo it.
+        """
         refusal = yield Attempt(credentials)
         if isinstance(refusal, BaseException):
             log.debug("login.refused", extra={"version": credentials.version, "cause": describe(refusal)})
             self._tried.add(credentials.version)
             self._refusal = refusal
             return False
-        if credentials.version != seen:
-            self._provider.adopt(credentials, instead_of=seen)
+        if credentials.version != seen.version:
+            self._provider.adopt(credentials, instead_of=seen.version)
         if self._deadline is not None:
             self._scouting.report_acceptance()
         return True
@@ -333,12 +355,12 @@ class _Login:
         before, self._accepted_before = self._accepted_before, self._scouting.accepted
         return before != self._accepted_before
 
-    def _fail_while_cooling_down(self) -> None:
-        current, cool_down = self._provider.current, self._scouting.cool_down
+    def _fail_while_cooling_down(self, current: Credentials) -> None:
+        cool_down = self._scouting.cool_down
         if cool_down and cool_down.version == current.version and self._patience.now() < cool_down.until:
             raise LoginRefused(
-                f"{_who(current)} was refused a moment ago ({cool_down.cause}); the server is not asked again "
-                "yet, so that it is not flooded; compare the secret with the server's user"
+                f"{_who(current)} was refused a moment ago ({cool_down.cause}); the server is not asked "
+                "again yet, so that it is not flooded; compare the secret with the server's user"
             )
 
     def _given_up(self) -> LoginRefused:
@@ -355,8 +377,7 @@ class _Login:
             f"{others if self._provider.rotates else 'it has no other version'}); "
             "compare the secret with the server's user, and look for a rotation that is stuck"
         )
-        # Without its traceback: the driver's frames hold connection parameters in their local variables.
-        error.__cause__ = self._refusal.with_traceback(None)
+        error.__cause__ = self._refusal
         return error
 
 

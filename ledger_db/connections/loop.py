@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
-from ledger_db.errors import ServerUnreachable
+from ledger_db.errors import ConfigurationError, ServerUnreachable
 
 T = TypeVar("T")
 
@@ -21,12 +21,34 @@ class Loop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def remember(self) -> None:
-        """Take the loop that is running here, if one is."""
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a loop to run something on."""
+        return self._loop is not None and self._loop.is_running()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the loop is the one that runs in this thread."""
         try:
-            self._loop = asyncio.get_running_loop()
+            return self._loop is not None and asyncio.get_running_loop() is self._loop
         except RuntimeError:
-            self._loop = None
+            return False
+
+    def claim(self) -> None:
+        """
+        Take the loop that runs here, the first time; called where a connection is about to be opened.
+
+        Raises:
+            ConfigurationError: It is another one than before.
+        """
+        running = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = running
+        elif self._loop is not running:
+            raise ConfigurationError(
+                "this manager's asynchronous half belongs to another event loop, where its connections are; "
+                "open a manager of its own in each loop, with 'async with'"
+            )
 
     def forget(self) -> None:
         """Run nothing any more."""
@@ -49,6 +71,8 @@ class Loop:
         try:
             return future.result(timeout_seconds)
         except FutureTimeoutError as error:
+            if future.done():
+                raise  # a timeout of the coroutine's own, which has the same class
             future.cancel()
             raise ServerUnreachable(
                 f"the event loop of the async engine did not finish within {timeout_seconds:.1f} s; "

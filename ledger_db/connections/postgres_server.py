@@ -5,23 +5,33 @@ import logging
 import threading
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import Pool
 
 from ledger_db._logging import describe
 from ledger_db.connections import engines
 from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
+from ledger_db.connections.refusal import Verdict, judge
 from ledger_db.connections.startup import check, check_async
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
+from ledger_db.errors import LoginRefused, ManagerClosed
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 log = logging.getLogger(__name__)
 
 _RENEWAL_TIMEOUT_SECONDS = 60.0
+_CLOSING_TIMEOUT_SECONDS = 5.0
+
+_of_the_parent: list[Pool] = []
+"""Pools that a forked child must neither use nor drop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +62,6 @@ class PostgresServer:
         self._factory = EngineFactory(self._logins, options)
         self._watcher = CredentialWatcher(provider, self._renew)
         self._loop = Loop()
-        self._closed = False
 
         # Guards the making of the two engines, so that there is one of each.
         self._making = threading.Lock()
@@ -70,13 +79,14 @@ class PostgresServer:
         return self._engine
 
     @property
-    def async_engine(self) -> AsyncEngine:
-        """The one AsyncEngine; made at first use, and belongs to the loop that runs then."""
+    def async_engine(self) -> "AsyncEngine":
+        """The one AsyncEngine; made at first use, and belongs to the loop that first connects."""
         if self._async_engine is None:
             with self._making:
                 if self._async_engine is None:
-                    self._loop.remember()
-                    self._async_engine = self._factory.create_async_engine(self._drivers.on_loop)
+                    self._async_engine = self._factory.create_async_engine(
+                        self._drivers.on_loop, before_login=self._loop.claim
+                    )
         return self._async_engine
 
     @property
@@ -87,12 +97,9 @@ class PostgresServer:
 
     def check(self, *, timeout_seconds: float) -> None:
         """Connect and ask for a row; see `startup.check`."""
-        try:
-            check(self._where(), lambda: engines.ping(self.engine), timeout_seconds=timeout_seconds)
-        finally:
-            # Whoever waited for this may have given up and closed everything before a slow login ended.
-            if self._closed and self._engine is not None:
-                self._engine.dispose()
+        # Whoever waits for this may give up and close everything before a slow login ends: its connection is
+        # then closed on return, as the credentials were retired.
+        check(self._where(), lambda: engines.ping(self.engine), timeout_seconds=timeout_seconds)
 
     async def check_async(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the async engine; with the other one if its driver is not installed."""
@@ -111,21 +118,27 @@ class PostgresServer:
         self._watcher.look_now()
 
     def close(self) -> None:
-        """Close every idle connection; borrowed ones are closed when returned."""
-        # The watcher first: a renewal that goes on after dispose() would open connections for nobody.
-        self._closed = True
+        """Close every idle connection; borrowed ones are closed when returned.  May be called again."""
+        # The watcher first: a renewal that goes on after dispose() would borrow from a pool that is closed.
+        self._logins.close()
         self._watcher.stop()
-        self._loop.forget()
         if self._engine is not None:
             self._engine.dispose()
+        if self._async_engine is not None and self._loop.is_running:
+            self._loop.run(self._async_engine.dispose(), timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
 
     async def close_async(self) -> None:
         """Same as `close`, on the event loop of the async engine."""
-        self._closed = True
-        # In a thread, because the watcher may be waiting for this very loop.
-        await asyncio.to_thread(self.close)
+        self._logins.close()
         if self._async_engine is not None:
             await self._async_engine.dispose()
+        # In a thread, because the watcher may be waiting for this very loop.
+        await asyncio.to_thread(self.close)
+
+    @property
+    def belongs_here(self) -> bool:
+        """Whether the async engine's loop runs in this thread, which must then not wait for it."""
+        return self._async_engine is not None and self._loop.is_here
 
     def after_fork(self) -> None:
         """Share nothing with the parent process: its sockets are its own."""
@@ -134,7 +147,9 @@ class PostgresServer:
         self._logins.after_fork()
         self._loop.forget()
         for engine in self.made:
-            # Not closed: that would end the parent's sessions on the server.
+            # Kept for good, and not closed: closing ends the parent's sessions on the server, and even the
+            # garbage collector would take sockets out of the epoll set that parent and child share.
+            _of_the_parent.append(engine.pool)
             engine.dispose(close=False)
         self._watcher.after_fork()
 
@@ -143,22 +158,31 @@ class PostgresServer:
         return f"{self.name} at {current.host}:{current.port}"
 
     def _verify(self, credentials: Credentials) -> None:
-        if self._engine is not None:
-            engines.try_out(self._engine, credentials)
-        elif self._async_engine is not None:
-            patience = self.options.pool_timeout_seconds + self.options.connect_timeout_seconds
-            self._loop.run(engines.try_out_async(self._async_engine, credentials), timeout_seconds=patience)
-        # No engine yet: the first login will tell.
+        """Log in with *credentials*; LoginRefused if the server does not take them."""
+        try:
+            if self._engine is not None:
+                engines.try_out(self._engine, credentials)
+            elif self._async_engine is not None and self._loop.is_running:
+                patience = self.options.pool_timeout_seconds + self.options.connect_timeout_seconds
+                trial = engines.try_out_async(self._async_engine, credentials)
+                self._loop.run(trial, timeout_seconds=patience)
+            # Otherwise there is nothing to try them on: the first login will tell.
+        except Exception as error:
+            if judge(error) is Verdict.REFUSED:
+                raise LoginRefused(f"{self._where()} refused version {credentials.version}") from error
+            raise
 
     def _renew(self) -> None:
         try:
             if self._engine is not None:
                 engines.renew(self._engine, stopped=self._is_closed)
-            if self._async_engine is not None:
+            if self._async_engine is not None and self._loop.is_running:
                 renewal = engines.renew_async(self._async_engine, stopped=self._is_closed)
                 self._loop.run(renewal, timeout_seconds=_RENEWAL_TIMEOUT_SECONDS)
+        except ManagerClosed:
+            return
         except Exception as error:  # noqa: BLE001 - a courtesy; whoever borrows does the same
             log.warning("connections.renewal_stopped", extra={"server": self.name, "cause": describe(error)})
 
     def _is_closed(self) -> bool:
-        return self._closed
+        return self._logins.closed

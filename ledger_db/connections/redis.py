@@ -77,7 +77,16 @@ class _LogsIn:
 
     def __init__(self, *, logins: Logins, **arguments: Any) -> None:
         self._logins = logins
+        self._stamp = ""
         super().__init__(**arguments)
+
+    def connect(self) -> None:
+        # A pool calls this whenever it lends the connection, so nobody else uses it now.  Replacing stale
+        # ones from outside, in the background, would now and then cut one off in the middle of a command.
+        connection: Any = self
+        if connection._sock and self._stamp != self._logins.provider.stamp:  # noqa: SLF001 - its test too
+            connection.disconnect()
+        super().connect()  # type: ignore[misc] # of the class mixed into
 
     def connect_check_health(self, *flags: bool, **named: bool) -> None:
         if self._sock:  # type: ignore[attr-defined] # redis-py's own test for "connected"
@@ -85,7 +94,8 @@ class _LogsIn:
 
         def connect(credentials: Credentials) -> None:
             _address(self, credentials)
-            super(_LogsIn, self).connect_check_health(*flags, **named)  # type: ignore[misc] # of the class mixed into
+            super(_LogsIn, self).connect_check_health(*flags, **named)  # type: ignore[misc] # as above
+            self._stamp = credentials.stamp
 
         self._logins.log_in(connect)
 
@@ -95,7 +105,14 @@ class _LogsInAsync:
 
     def __init__(self, *, logins: Logins, **arguments: Any) -> None:
         self._logins = logins
+        self._stamp = ""
         super().__init__(**arguments)
+
+    async def connect(self) -> None:
+        connection: Any = self
+        if connection.is_connected and self._stamp != self._logins.provider.stamp:
+            await connection.disconnect()
+        await super().connect()  # type: ignore[misc] # of the class mixed into
 
     async def connect_check_health(self, *flags: bool, **named: bool) -> None:
         if self.is_connected:  # type: ignore[attr-defined] # redis-py's own test
@@ -104,8 +121,27 @@ class _LogsInAsync:
         async def connect(credentials: Credentials) -> None:
             _address(self, credentials)
             await super(_LogsInAsync, self).connect_check_health(*flags, **named)  # type: ignore[misc]
+            self._stamp = credentials.stamp
 
         await self._logins.log_in_async(connect)
+
+
+class _Pool(redis.BlockingConnectionPool):
+    """Keeps no connection that is returned after the manager was closed."""
+
+    def release(self, connection: Any) -> None:
+        super().release(connection)  # type: ignore[no-untyped-call] # untyped in redis-py
+        if self.connection_kwargs["logins"].closed:
+            connection.disconnect()
+
+
+class _AsyncPool(redis.asyncio.BlockingConnectionPool):
+    """Same as `_Pool`, on an event loop."""
+
+    async def release(self, connection: Any) -> None:
+        await super().release(connection)
+        if self.connection_kwargs["logins"].closed:
+            await connection.disconnect()
 
 
 def _address(connection: Any, credentials: Credentials) -> None:
@@ -133,7 +169,7 @@ class _AsyncTlsConnection(_LogsInAsync, redis.asyncio.connection.SSLConnection):
 def create_redis(logins: Logins, options: RedisOptions | None = None) -> redis.Redis:
     """Return a new client; nothing is connected yet."""
     options = options or RedisOptions()
-    pool_class: Any = redis.BlockingConnectionPool  # untyped in redis-py
+    pool_class: Any = _Pool  # untyped in redis-py
     pool = pool_class(
         connection_class=_TlsConnection if options.tls else _Connection,
         retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.5), _RETRIES),
@@ -145,12 +181,25 @@ def create_redis(logins: Logins, options: RedisOptions | None = None) -> redis.R
 def create_async_redis(logins: Logins, options: RedisOptions | None = None) -> redis.asyncio.Redis:
     """Same as `create_redis`, for an event loop."""
     options = options or RedisOptions()
-    pool: Any = redis.asyncio.BlockingConnectionPool(
+    pool: Any = _AsyncPool(
         connection_class=_AsyncTlsConnection if options.tls else _AsyncConnection,
         retry=AsyncRetry(ExponentialWithJitterBackoff(base=0.01, cap=0.5), _RETRIES),
         **_arguments(logins, options),
     )
     return redis.asyncio.Redis(connection_pool=pool)
+
+
+def create_connection(logins: Logins, options: RedisOptions) -> Any:
+    """
+    Return a new connection that belongs to no client, not connected yet; for one who only listens.
+
+    It speaks RESP2, in which what a subscriber gets are plain answers, in bytes; it never repeats anything.
+    """
+    kind = _TlsConnection if options.tls else _Connection
+    arguments = {**_arguments(logins, options), "decode_responses": False}
+    for name in ("max_connections", "timeout"):
+        del arguments[name]
+    return kind(retry=Retry(ExponentialWithJitterBackoff(), 0), protocol=2, **arguments)
 
 
 def ping(client: redis.Redis) -> None:
@@ -181,25 +230,6 @@ def try_out(logins: Logins, credentials: Credentials, options: RedisOptions | No
         connection.connect()
     finally:
         connection.disconnect()
-
-
-def renew(client: redis.Redis) -> None:
-    """
-    Let no connection outlive the credentials that it logged in with.
-
-    Idle ones are closed and come back when needed; those in use are replaced when returned.
-    """
-    pool = client.connection_pool
-    # Marked first: one that is returned between the two calls is then closed by the second or replaced.
-    pool.update_active_connections_for_reconnect()
-    pool.disconnect(inuse_connections=False)
-
-
-async def renew_async(client: redis.asyncio.Redis) -> None:
-    """Same as `renew`, on an event loop."""
-    pool: Any = client.connection_pool
-    await pool.update_active_connections_for_reconnect()
-    await pool.disconnect(inuse_connections=False)
 
 
 def _arguments(logins: Logins, options: RedisOptions) -> dict[str, Any]:

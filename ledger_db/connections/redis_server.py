@@ -1,25 +1,31 @@
 """One Redis or Valkey server and all that belongs to it: provider, logins, clients, watcher."""
 
 import asyncio
-import logging
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from ledger_db._logging import describe
 from ledger_db.connections import redis as clients
+from ledger_db.connections.hints import Server
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.redis import RedisOptions
+from ledger_db.connections.refusal import Verdict, judge
+from ledger_db.connections.signals import SignalListener
 from ledger_db.connections.startup import check, check_async
+from ledger_db.connections.subscription import Subscription
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
+from ledger_db.errors import LoginRefused
 
-log = logging.getLogger(__name__)
+_CLOSING_TIMEOUT_SECONDS = 5.0
 
-_RENEWAL_TIMEOUT_SECONDS = 60.0
+_of_the_parent: list[AsyncRedis] = []
+"""Clients that a forked child must neither use nor drop."""
 
 
 class RedisServer:
@@ -33,9 +39,9 @@ class RedisServer:
         self.provider = provider
         self.options = options
         self._logins = Logins(provider, patience_seconds=patience_seconds)
-        self._watcher = CredentialWatcher(provider, self._renew)
         self._loop = Loop()
-        self._closed = False
+        # Nothing to do after a rotation: a stale connection is replaced when it is lent next.
+        self._watcher = CredentialWatcher(provider, lambda: None)
 
         # Guards the making of the two clients, so that there is one of each.
         self._making = threading.Lock()
@@ -54,22 +60,18 @@ class RedisServer:
 
     @property
     def async_client(self) -> AsyncRedis:
-        """The one asynchronous client; made at first use, and belongs to the loop that runs then."""
+        """The one asynchronous client; made at first use, and belongs to the loop that first connects."""
         if self._async_client is None:
             with self._making:
                 if self._async_client is None:
-                    self._loop.remember()
+                    with suppress(RuntimeError):  # made outside of any loop: closing will not find it
+                        self._loop.claim()
                     self._async_client = clients.create_async_redis(self._logins, self.options)
         return self._async_client
 
     def check(self, *, timeout_seconds: float) -> None:
         """Connect and ask for a sign of life; see `startup.check`."""
-        try:
-            check(self._where(), lambda: clients.ping(self.client), timeout_seconds=timeout_seconds)
-        finally:
-            # Whoever waited for this may have given up and closed everything before a slow login ended.
-            if self._closed and self._client is not None:
-                self._client.close()
+        check(self._where(), lambda: clients.ping(self.client), timeout_seconds=timeout_seconds)
 
     async def check_async(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the asynchronous client."""
@@ -84,23 +86,31 @@ class RedisServer:
         """Read the secret now: somebody says that it changed."""
         self._watcher.look_now()
 
+    def listener(self, channel: str, servers: Sequence[Server]) -> SignalListener:
+        """Return a listener that hears on *channel* of rotations of *servers*; not started yet."""
+        return SignalListener(lambda: Subscription(self._logins, self.options, channel=channel), servers)
+
     def close(self) -> None:
-        """Close every connection."""
-        self._closed = True
+        """Close every idle connection; borrowed ones are closed when returned.  May be called again."""
+        self._logins.close()
         self._watcher.stop()
-        self._loop.forget()
         if self._client is not None:
-            self._client.close()
-            self._client.connection_pool.disconnect()
+            self._client.connection_pool.disconnect(inuse_connections=False)
+        if self._async_client is not None and self._loop.is_running:
+            closing = self._async_client.connection_pool.disconnect(inuse_connections=False)
+            self._loop.run(closing, timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
 
     async def close_async(self) -> None:
         """Same as `close`, on the event loop of the asynchronous client."""
-        self._closed = True
-        # In a thread, because the watcher may be waiting for this very loop.
-        await asyncio.to_thread(self.close)
+        self._logins.close()
         if self._async_client is not None:
-            await self._async_client.aclose()
-            await self._async_client.connection_pool.disconnect()
+            await self._async_client.connection_pool.disconnect(inuse_connections=False)
+        await asyncio.to_thread(self.close)
+
+    @property
+    def belongs_here(self) -> bool:
+        """Whether the asynchronous client's loop runs in this thread, which must then not wait for it."""
+        return self._async_client is not None and self._loop.is_here
 
     def after_fork(self) -> None:
         """Share nothing with the parent process; redis-py's pools see by themselves that they were forked."""
@@ -108,7 +118,11 @@ class RedisServer:
         self.provider.after_fork()
         self._logins.after_fork()
         self._loop.forget()
-        self._async_client = None
+        if self._async_client is not None:
+            # Kept for good: even the garbage collector would take its sockets out of the epoll set that
+            # parent and child share.
+            _of_the_parent.append(self._async_client)
+            self._async_client = None
         self._watcher.after_fork()
 
     def _where(self) -> str:
@@ -116,14 +130,10 @@ class RedisServer:
         return f"{self.name} at {current.host}:{current.port}"
 
     def _verify(self, credentials: Credentials) -> None:
-        clients.try_out(self._logins, credentials, self.options)
-
-    def _renew(self) -> None:
+        """Log in with *credentials*; LoginRefused if the server does not take them."""
         try:
-            if self._client is not None:
-                clients.renew(self._client)
-            if self._async_client is not None:
-                renewal = clients.renew_async(self._async_client)
-                self._loop.run(renewal, timeout_seconds=_RENEWAL_TIMEOUT_SECONDS)
-        except Exception as error:  # noqa: BLE001 - a courtesy: Redis keeps a session that is logged in
-            log.warning("connections.renewal_stopped", extra={"server": self.name, "cause": describe(error)})
+            clients.try_out(self._logins, credentials, self.options)
+        except Exception as error:
+            if judge(error) is Verdict.REFUSED:
+                raise LoginRefused(f"{self._where()} refused version {credentials.version}") from error
+            raise

@@ -39,7 +39,8 @@ MESSAGES: Final[tuple[tuple[str, Verdict], ...]] = (
     (r"server certificate for .* does not match host name|Hostname mismatch", _PERMANENT),
     (r"server does not support SSL|rejected SSL upgrade|SSL is not supported", _PERMANENT),
     (r"invalid connection option|invalid sslmode|authentication method .* not supported", _PERMANENT),
-    (r"authentication failed for user", _REFUSED),
+    (r"(password|SASL|PAM|LDAP|RADIUS|GSSAPI|IAM) authentication failed", _REFUSED),
+    (r"(no credentials|password that was provided) for the role", _REFUSED),  # RDS Proxy
     (r"role \".*\" is not permitted to log in", _REFUSED),
     (r"role \".*\" does not exist", _REFUSED),
     (r"no password supplied", _REFUSED),

@@ -9,13 +9,23 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
 IsolationLevel = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+class SessionArguments(TypedDict, total=False):
+    """The fields of `SessionOptions`, as keyword arguments."""
+
+    read_only: bool
+    isolation_level: IsolationLevel | None
+    statement_timeout_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +55,9 @@ class SessionOptions:
         return options
 
 
+NO_OPTIONS = SessionOptions()
+
+
 def open_session(engine: Engine, options: SessionOptions) -> Session:
     """Return a session that was not used yet; it cannot be used again once it is closed."""
     session = Session(
@@ -54,19 +67,23 @@ def open_session(engine: Engine, options: SessionOptions) -> Session:
         close_resets_only=False,
         execution_options=options.execution_options(),
     )
-    _limit_statements(session, options)
+    if options.statement_timeout_seconds is not None:
+        _limit_statements(session, options.statement_timeout_seconds)
     return session
 
 
-def open_async_session(engine: AsyncEngine, options: SessionOptions) -> AsyncSession:
+def open_async_session(engine: "AsyncEngine", options: SessionOptions) -> "AsyncSession":
     """Same as `open_session`, for an event loop."""
+    from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - memory that a script does not need
+
     session = AsyncSession(
         engine,
         expire_on_commit=False,
         close_resets_only=False,
         execution_options=options.execution_options(),
     )
-    _limit_statements(session.sync_session, options)
+    if options.statement_timeout_seconds is not None:
+        _limit_statements(session.sync_session, options.statement_timeout_seconds)
     return session
 
 
@@ -78,16 +95,14 @@ def begin(engine: Engine, options: SessionOptions) -> Iterator[Session]:
 
 
 @asynccontextmanager
-async def begin_async(engine: AsyncEngine, options: SessionOptions) -> AsyncIterator[AsyncSession]:
+async def begin_async(engine: "AsyncEngine", options: SessionOptions) -> "AsyncIterator[AsyncSession]":
     """Same as `begin`, on an event loop."""
     async with open_async_session(engine, options) as session, session.begin():
         yield session
 
 
-def _limit_statements(session: Session, options: SessionOptions) -> None:
-    if options.statement_timeout_seconds is not None:
-        milliseconds = max(1, round(options.statement_timeout_seconds * 1000))
-        event.listen(session, "after_begin", partial(_set_local_timeout, milliseconds))
+def _limit_statements(session: Session, seconds: float) -> None:
+    event.listen(session, "after_begin", partial(_set_local_timeout, max(1, round(seconds * 1000))))
 
 
 def _set_local_timeout(

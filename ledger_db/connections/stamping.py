@@ -11,6 +11,10 @@ ever: swapping the pool leaks sessions.  SQLAlchemy runs these listeners as sync
 """
 
 import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.util import await_
 
+from ledger_db._logging import forget_frames
 from ledger_db.connections.login import Logins, Look
 from ledger_db.credentials.model import Credentials
 
@@ -37,6 +42,29 @@ _UNUSED = "ledger_db.unused"
 _trial: ContextVar[Credentials | None] = ContextVar("ledger_db_trial", default=None)
 
 
+class _Trials:
+    """How many are running, in all threads: while there are none, no checkout has to look for its own."""
+
+    def __init__(self) -> None:
+        # Guards running: += is two steps, and a lost one would slow every checkout down for good.
+        self._counting = threading.Lock()
+        self.running = 0
+
+    def count(self, change: int) -> None:
+        with self._counting:
+            self.running += change
+
+    def reset(self) -> None:
+        self._counting = threading.Lock()
+        self.running = 0
+
+
+_trials = _Trials()
+# A child process has none of its parent's threads, so none of its trials, and its lock may be held by one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_trials.reset)
+
+
 @contextmanager
 def on_trial(credentials: Credentials) -> "Iterator[None]":
     """
@@ -46,13 +74,21 @@ def on_trial(credentials: Credentials) -> "Iterator[None]":
     connection beyond the pool's own.  A refusal is raised as the driver's error, at once.
     """
     token = _trial.set(credentials)
+    _trials.count(+1)
     try:
         yield
     finally:
+        _trials.count(-1)
         _trial.reset(token)
 
 
-def stamp_connections(engine: "Engine", logins: Logins) -> None:
+def stamp_connections(
+    engine: "Engine",
+    logins: Logins,
+    security_for: Callable[[str], dict[str, Any]],
+    *,
+    before_login: Callable[[], None] = lambda: None,
+) -> None:
     """
     Open the connections of *engine* through *logins*; for an ``AsyncEngine`` pass its ``sync_engine``.
 
@@ -60,6 +96,11 @@ def stamp_connections(engine: "Engine", logins: Logins) -> None:
         engine: Its URL need not name a user, a password or an address.
 
         logins: Decides what to log in with, and what to do when that is refused.
+
+        security_for: Returns the driver's TLS arguments for a host.  Asked at each login: the host is the
+            credentials' own, and a secret may lead to another one tomorrow.
+
+        before_login: Called where a login begins; may refuse it by raising.
     """
     provider = logins.provider
 
@@ -68,45 +109,51 @@ def stamp_connections(engine: "Engine", logins: Logins) -> None:
         dialect: "Dialect", record: "ConnectionPoolEntry", cargs: list[Any], cparams: dict[str, Any]
     ) -> "DBAPIConnection":
         used: Credentials | None = None
+        before_login()
 
         def log_in(credentials: Credentials) -> "DBAPIConnection":
             nonlocal used
             used = credentials
-            return _open(dialect, cargs, cparams, credentials)
+            return _open(dialect, cargs, {**cparams, **security_for(credentials.host)}, credentials)
 
         trial = _trial.get()
         connection = log_in(trial) if trial is not None else _run(logins, log_in, dialect)
         # Write down what logged in, not what is current by now: a rotation may have landed meanwhile.
-        record.info[_STAMP] = cast("Credentials", used).stamp
-        record.info[_UNUSED] = True
+        record.info[_UNUSED] = cast("Credentials", used).stamp
         return connection
 
+    # Each request passes through the next two, so what usually happens is one comparison.
     @event.listens_for(engine, "checkout")
     def replace_if_stale(dbapi: object, record: "ConnectionPoolEntry", fairy: object) -> None:
-        # One that was opened for this very checkout is good even if a rotation has landed since: it did
-        # log in.  SQLAlchemy allows two attempts a checkout; a storm of rotations would use up both.
-        if record.info.pop(_UNUSED, False):
-            return
-        wanted = _trial.get() or provider.current
-        if record.info.get(_STAMP) != wanted.stamp:
-            raise DisconnectionError("opened with credentials that have since rotated")
+        if record.info.get(_STAMP) != provider.stamp or _trials.running:
+            _replace_unless_good(record, provider.stamp)
 
     @event.listens_for(engine, "checkin")
     def close_if_stale(dbapi: object | None, record: "ConnectionPoolEntry") -> None:
-        if dbapi is None or record.info.get(_STAMP) == provider.current.stamp:
-            return
         # Just logged in on trial, not adopted yet: the adoption follows, and this connection with it.
-        if _trial.get() is None:
+        if dbapi is not None and record.info.get(_STAMP) != provider.stamp and _trial.get() is None:
             record.invalidate()
+
+
+def _replace_unless_good(record: "ConnectionPoolEntry", current: str) -> None:
+    # One that was opened for this very checkout is good even if a rotation has landed since: it did log in.
+    # SQLAlchemy allows two attempts a checkout; a storm of rotations would use up both.
+    unused = record.info.pop(_UNUSED, None)
+    if unused is not None:
+        record.info[_STAMP] = unused
+        return
+    trial = _trial.get()
+    if record.info[_STAMP] != (current if trial is None else trial.stamp):
+        raise DisconnectionError("opened with credentials that have since rotated")
 
 
 def _run(logins: Logins, log_in: Any, dialect: "Dialect") -> "DBAPIConnection":
     if not dialect.is_async:
         return cast("DBAPIConnection", logins.log_in(log_in))
 
-    # Steps off the loop for what blocks.  These run inside SQLAlchemy's greenlet, on the loop's thread.
+    # These run inside SQLAlchemy's greenlet, on the loop's thread, and let the loop go on meanwhile.
     def look(step: Look) -> Credentials | None:
-        return await_(asyncio.to_thread(logins.look, step))
+        return await_(logins.look_async(step))
 
     def pause(seconds: float) -> None:
         await_(asyncio.sleep(seconds))
@@ -118,13 +165,18 @@ def _open(
     dialect: "Dialect", cargs: list[Any], cparams: dict[str, Any], credentials: Credentials
 ) -> "DBAPIConnection":
     is_asyncpg = dialect.driver == "asyncpg"
-    return dialect.connect(
-        *cargs,
-        **cparams,
-        host=credentials.host,
-        port=credentials.port,
-        user=credentials.username,
-        # asyncpg takes nothing but str itself; libpq's drivers take the one that does not show itself.
-        password=str(credentials.password) if is_asyncpg else credentials.password,
-        **{"database" if is_asyncpg else "dbname": credentials.database},
-    )
+    handled_already = sys.exception()
+    try:
+        return dialect.connect(
+            *cargs,
+            **cparams,
+            host=credentials.host,
+            port=credentials.port,
+            user=credentials.username,
+            # asyncpg takes nothing but str itself; libpq's drivers take the one that does not show itself.
+            password=str(credentials.password) if is_asyncpg else credentials.password,
+            **{"database" if is_asyncpg else "dbname": credentials.database},
+        )
+    except Exception as error:
+        forget_frames(error, but=handled_already)
+        raise

@@ -53,7 +53,11 @@ def check(name: str, probe: Callable[[], T], *, timeout_seconds: float) -> T:
     try:
         answer = Retrying(**_policy(name, timeout_seconds))(probe)
     except Exception as error:
-        raise _translated(name, error, time.monotonic() - began) from error
+        translated = _translated(name, error, time.monotonic() - began)
+        # An error of ours is complete as it is, and is not its own cause.
+        if translated is error:
+            raise
+        raise translated from error
     _report(name, time.monotonic() - began)
     return answer
 
@@ -70,7 +74,11 @@ async def check_async(name: str, probe: Callable[[], Awaitable[T]], *, timeout_s
         async with asyncio.timeout(timeout_seconds):
             answer: T = await AsyncRetrying(**_policy(name, timeout_seconds))(attempt)
     except Exception as error:
-        raise _translated(name, error, time.monotonic() - began) from error
+        translated = _translated(name, error, time.monotonic() - began)
+        # An error of ours is complete as it is, and is not its own cause.
+        if translated is error:
+            raise
+        raise translated from error
     _report(name, time.monotonic() - began)
     return answer
 
@@ -130,18 +138,21 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _translated(name: str, error: Exception, seconds: float) -> LedgerDBError:
+    """Log why the start fails, and return the error to raise."""
+    transient = _is_transient(error)
+    event = "startup.unreachable" if transient else "startup.failed"
+    cause = describe(error) if str(error) else "an attempt that never ended"
+    log.error(event, extra={"server": name, "seconds": round(seconds, 3), "cause": cause})
     if isinstance(error, LedgerDBError):
         return error
-    if _is_transient(error):
-        log.error("startup.unreachable", extra={"server": name, "seconds": round(seconds, 3)})
+    if transient:
         return ServerUnreachable(
-            f"{name} was not ready within {seconds:.1f} s: {describe(error)}; "
-            "check that it runs and that its address is right"
+            f"{name} was not ready within {seconds:.1f} s: {cause}; check that it runs and that its address "
+            "is right"
         )
-    log.error("startup.failed", extra={"server": name, "cause": describe(error)})
     return ConfigurationError(
-        f"{name} answered, and trying again will not help: {describe(error)}; "
-        "mend the settings, the certificate or the permissions"
+        f"{name} cannot be used, and trying again will not help: {cause}; mend the settings, the certificate "
+        "or the permissions"
     )
 
 

@@ -12,13 +12,14 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 
 from ledger_db._logging import describe
-from ledger_db.credentials.model import Credentials, CredentialSource
+from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.reads import SharedReads
 from ledger_db.credentials.schedule import Schedule
-from ledger_db.errors import ConfigurationError, ManagerClosed, Retryable
+from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, Retryable
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class ProviderStatus:
 
         failures: Reads that failed since then.
 
-        problem: What the last failed read said; None if the last one succeeded.
+        problem: What the last failed read said, or why what was read is not in use; None if all is well.
 
         permanent: Whether only a person can mend *problem*.
     """
@@ -113,6 +114,9 @@ class CredentialProvider:
         self._swap = threading.Lock()
         # Read without a lock.  Replacing one reference is atomic, and what it refers to is frozen.
         self._current: Credentials | None = None
+        self._retired = False
+        #: The current credentials' stamp: all that a checkout compares, hence a plain attribute.
+        self.stamp = ""
         self._status = ProviderStatus(source=source.name)
 
     @property
@@ -171,13 +175,7 @@ class CredentialProvider:
         current = self.current
         if current.version != after:
             return current
-        try:
-            fresh = self._reads.read("AWSCURRENT", timeout_seconds=timeout_seconds)
-        except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
-            # The login's own refusal is what the caller has to hear about; this one goes to health.
-            self._note_failure(error)
-            return None
-        return fresh if fresh is not None and fresh.version != after else None
+        return self._waited_for("AWSCURRENT", after, timeout_seconds)
 
     def pending(self, *, after: str, timeout_seconds: float | None = None) -> Credentials | None:
         """
@@ -185,15 +183,30 @@ class CredentialProvider:
 
         Between setSecret and finishSecret of a single-user rotation they are the only ones that work.
         """
-        try:
-            fresh = self._reads.read("AWSPENDING", timeout_seconds=timeout_seconds)
-        except Exception as error:  # noqa: BLE001 - as in `refresh`
-            # A policy may allow AWSCURRENT only: not a fault, the rotation is then waited out.
-            log.debug(
-                "credentials.pending_unreadable",
-                extra={"source": self._source.name, "cause": describe(error)},
-            )
+        return self._waited_for("AWSPENDING", after, timeout_seconds)
+
+    def read(self, stage: Stage) -> "Future[Credentials | None]":
+        """Begin to ask for *stage*, or join who asks already; `found_in` says what came of it."""
+        return self._reads.read(stage)
+
+    def found_in(
+        self, answer: "Future[Credentials | None]", stage: Stage, *, after: str
+    ) -> Credentials | None:
+        """
+        Return what *answer* has beyond version *after*.
+
+        Returns:
+            None if that is nothing, if the source refused to say, or if it has not answered yet.
+        """
+        if not answer.done():
             return None
+        try:
+            fresh = answer.result()
+        except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
+            self._note_unanswered(stage, error)
+            return None
+        if stage == "AWSCURRENT":
+            self._note_success()
         return fresh if fresh is not None and fresh.version != after else None
 
     def adopt(self, credentials: Credentials, *, instead_of: str) -> bool:
@@ -226,6 +239,11 @@ class CredentialProvider:
         lifetime = None if expires_at is None else expires_at - self._posix_now()
         return self._schedule.after_success(lifetime, self._spread())
 
+    def retire(self) -> None:
+        """Make every connection stale for good: what is borrowed is closed when it is returned."""
+        with self._swap:
+            self._retired, self.stamp = True, ""
+
     def after_fork(self) -> None:
         """Forget what must not be shared with the parent process: locks, reads under way, sockets."""
         self._swap = threading.Lock()
@@ -233,6 +251,21 @@ class CredentialProvider:
         forget_client = getattr(self._source, "forget_client", None)
         if forget_client is not None:
             forget_client()
+
+    def _waited_for(self, stage: Stage, after: str, timeout_seconds: float | None) -> Credentials | None:
+        answer = self.read(stage)
+        wait([answer], timeout_seconds)
+        return self.found_in(answer, stage, after=after)
+
+    def _note_unanswered(self, stage: Stage, error: Exception) -> None:
+        # The login's own refusal is what its caller has to hear about; this goes to health.
+        if stage == "AWSCURRENT":
+            self._note_failure(error)
+            return
+        # A policy may allow AWSCURRENT only: not a fault, the rotation is then waited out.
+        log.debug(
+            "credentials.pending_unreadable", extra={"source": self._source.name, "cause": describe(error)}
+        )
 
     def _consider(self, fresh: Credentials) -> float | None:
         """Adopt what polling found, if the server takes it; otherwise return when to ask again."""
@@ -242,6 +275,7 @@ class CredentialProvider:
             return None
         doubt = self._doubt if self._doubt and self._doubt.version == fresh.version else None
         if doubt is not None and self._now() < doubt.not_before:
+            self._note_problem(f"version {fresh.version} is not in use: the server refused it")
             return self._schedule.after_failure(doubt.refusals, self._spread())
         # A new token for the same sessions opens no connection, so there is nothing to try it on.
         if self._verify is not None and fresh.stamp != current.stamp:
@@ -254,9 +288,14 @@ class CredentialProvider:
         return None
 
     def _postpone(self, fresh: Credentials, doubt: _Doubt | None, error: Exception) -> float:
-        refusals = 1 if doubt is None else doubt.refusals + 1
+        # Only a refusal is a reason to doubt the credentials.  A full pool, or a server that is away, says
+        # nothing about them: tried again soon.
+        refused = isinstance(error, LoginRefused)
+        refusals = (1 if doubt is None else doubt.refusals + 1) if refused else 1
         wait = self._schedule.after_failure(refusals, self._spread())
-        self._doubt = _Doubt(fresh.version, refusals, self._now() + wait)
+        if refused:
+            self._doubt = _Doubt(fresh.version, refusals, self._now() + wait)
+        self._note_problem(f"version {fresh.version} is not in use: {describe(error)}")
         # Once a version: the same news every minute is none.
         log.log(
             logging.WARNING if doubt is None else logging.DEBUG,
@@ -276,9 +315,10 @@ class CredentialProvider:
     def _replace(self, credentials: Credentials, *, instead_of: str | None) -> bool:
         with self._swap:
             before = self._current
-            if (before.version if before else None) != instead_of:
+            if self._retired or (before.version if before else None) != instead_of:
                 return False
             self._current = credentials
+            self.stamp = credentials.stamp
             now = self._posix_now()
             self._status = ProviderStatus(
                 source=self._source.name,
@@ -294,6 +334,10 @@ class CredentialProvider:
             for subscriber in self._subscribers:
                 subscriber(credentials)
         return True
+
+    def _note_problem(self, problem: str) -> None:
+        with self._swap:
+            self._status = replace(self._status, problem=problem)
 
     def _note_success(self) -> None:
         with self._swap:

@@ -9,12 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 
 from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.schedule import Schedule
-from ledger_db.errors import CredentialsUnavailable
 
 Answer = Credentials | None
 
@@ -57,26 +55,19 @@ class SharedReads:
         self._lock = threading.Lock()
         self._reads: dict[Stage, _Read] = {}
 
-    def read(self, stage: Stage, *, timeout_seconds: float | None = None) -> Answer:
+    def read(self, stage: Stage) -> "Future[Answer]":
         """
-        Return what the source says about *stage*, possibly as of a moment ago.
+        Return what the source says about *stage*, possibly as of a moment ago, or will have said.
 
-        Raises:
-            CredentialsUnavailable: No answer within *timeout_seconds*, or the source said so.
-
-            LedgerDBError: Whatever else the source raises.
+        A thread waits for the future as it is, an event loop through `asyncio.wrap_future`; neither needs
+        a thread to wait in, which may not be free in the very moment when all logins are refused.
         """
         answer, begin = self._join(stage)
         if begin:
             threading.Thread(
                 target=_fill, args=(answer, self._source, stage), name="ledger_db-read", daemon=True
             ).start()
-        try:
-            return answer.result(timeout_seconds)
-        except FutureTimeoutError as error:
-            raise CredentialsUnavailable(
-                f"{self._source.name}: no answer within {timeout_seconds:.1f} s; the read goes on"
-            ) from error
+        return answer
 
     def forget(self) -> None:
         """Something was adopted: the floor starts again, and no answer from before it counts."""
@@ -94,6 +85,8 @@ class SharedReads:
             if last is not None and now - last.began_at < self._schedule.floor(last.fruitless):
                 return last.answer, False
             this = _Read(began_at=now, fruitless=fruitless, answer=Future())
+            # Running from the start: a task that is cancelled while it waits must not cancel it for others.
+            this.answer.set_running_or_notify_cancel()
             self._reads[stage] = this
             return this.answer, True
 

@@ -28,7 +28,7 @@ class Schedule:
     retry_first_seconds: float = 1.0
     retry_most_seconds: float = 60.0
     floor_first_seconds: float = 0.25
-    floor_most_seconds: float = 5.0
+    floor_most_seconds: float = 2.0
 
     def after_success(self, lifetime_seconds: float | None, spread: float) -> float:
         """

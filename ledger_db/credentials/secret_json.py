@@ -129,7 +129,10 @@ class _Fields:
             if self._server == "Redis" and isinstance(value, int) and not isinstance(value, bool):
                 return str(value)
             if value is not None:
-                return self._text(name, "a non-empty text")
+                text = self._text(name, "a non-empty text")
+                if self._server == "Redis" and not (text.isascii() and text.isdecimal()):
+                    raise self._invalid(name, "the number of a Redis database, or nothing")
+                return text
         return _DATABASES[self._server]
 
     def _text(self, name: str, expected: str) -> str:

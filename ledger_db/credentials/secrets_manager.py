@@ -104,6 +104,8 @@ class SecretsManagerSource:
         if answer is None:
             return None
         text = answer.get("SecretString") or answer.get("SecretBinary") or ""
+        if not isinstance(text, str | bytes):
+            raise CredentialsUnavailable(f"{self._what()} gave a value that is no text")
         return credentials_from(
             text, self._server, secret_id=self._secret_id, version=answer["VersionId"], address=self._address
         )
@@ -126,10 +128,13 @@ class SecretsManagerSource:
                 return None
             raise self._translated(error) from error
         except (BotoCoreError, ValueError) as error:
-            # ValueError: an endpoint URL that is none, or an answer that is no JSON.
+            # ValueError: an endpoint URL that is none.
             raise self._translated_local(error) from error
+        except (AttributeError, TypeError) as error:
+            # What botocore's parser raises for JSON that is no object, as from something in between.
+            raise CredentialsUnavailable(f"{self._what()} gave an answer that is none of its own") from error
         if not isinstance(answer.get("VersionId"), str):
-            raise CredentialsUnavailable(f"{self._what()} answered without a version; it will be asked again")
+            raise CredentialsUnavailable(f"{self._what()} answered without a version")
         return answer
 
     def _made_client(self) -> Any:
@@ -142,7 +147,7 @@ class SecretsManagerSource:
         code = _code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in _TRANSIENT_CODES or status >= 500:
-            return CredentialsUnavailable(f"{self._what()} answered {code}; it will be asked again")
+            return CredentialsUnavailable(f"{self._what()} answered {code}; wait until it is well again")
         hint = _HINTS.get(code, "check the secret and the permissions of this role")
         return ConfigurationError(f"{self._what()} refused to give the secret: {code}; {hint}")
 
@@ -156,7 +161,7 @@ class SecretsManagerSource:
         )
         if isinstance(error, transient):
             return CredentialsUnavailable(
-                f"{self._what()} did not answer ({describe(error)}); it will be asked again"
+                f"{self._what()} did not answer ({describe(error)}); check the network and the endpoint"
             )
         return ConfigurationError(
             f"{self._what()} cannot be asked ({describe(error)}); "

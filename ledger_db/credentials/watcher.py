@@ -41,12 +41,14 @@ class CredentialWatcher:
         self._wake = threading.Event()
         self._look_due = False
         self._rotated = False
+        self._stamp = ""
         self._stopping = False
         self._thread: threading.Thread | None = None
         provider.subscribe(self._note_rotation)
 
     def start(self) -> None:
-        """Watch from now on."""
+        """Watch from now on; the provider has been loaded."""
+        self._stamp = self._provider.stamp
         # Daemon: a watcher waiting for a slow Secrets Manager must not keep a process from ending.
         self._thread = threading.Thread(
             target=self._run, name=f"ledger_db-watch:{self._provider.status.source}", daemon=True
@@ -72,8 +74,11 @@ class CredentialWatcher:
             self.start()
 
     def _note_rotation(self, credentials: Credentials) -> None:
-        self._rotated = True
-        self._wake.set()
+        # A new token of the same stamp leaves every connection in good standing.
+        if credentials.stamp != self._stamp:
+            self._stamp = credentials.stamp
+            self._rotated = True
+            self._wake.set()
 
     def _run(self) -> None:
         # The first read was the manager's: waiting comes first.

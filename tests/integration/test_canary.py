@@ -6,12 +6,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from sqlalchemy import text
 
-from ledger_db import ConnectionManager, LoginRefused, Settings
+from ledger_db import ConnectionManager, LoginRefused, ServerUnreachable, Settings
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.faults import access_denied, throttled
 from tests.half_rotation import half_rotated_database, half_rotated_redis
@@ -93,38 +94,52 @@ def look_at(places: Places, db: ConnectionManager) -> None:
         places.add("repr of connections", [connection, connection.connection.dbapi_connection])
 
 
-def fail_in_every_way(places: Places, db: ConnectionManager, box: Sandbox) -> None:
-    """Provoke refusals of both servers, and a failing statement, and keep their tracebacks."""
+def note(places: Places, error: BaseException, *, capture_locals: bool = True) -> None:
+    """Keep the traceback of *error*, with every local variable, as error trackers do."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=capture_locals)
+    places.add("exceptions", "".join(told.format()))
 
-    def note(error: BaseException, *, capture_locals: bool) -> None:
-        told = traceback.TracebackException.from_exception(error, capture_locals=capture_locals)
-        places.add("exceptions", "".join(told.format()))
 
+async def fail_in_every_way(places: Places, db: ConnectionManager, box: Sandbox) -> None:
+    """Provoke refusals, unreachable servers and a failing statement, and keep their tracebacks."""
     with half_rotated_database(box):
         box.secrets_manager.inject(access_denied("GetSecretValue"))
         db.engine.dispose()
+        await db.async_engine.dispose()
         with pytest.raises(LoginRefused) as refused:
             db.engine.connect()
-        note(refused.value, capture_locals=True)
+        note(places, refused.value)
+        eventually(lambda: "a moment ago" not in refusal_of(db), "the cool-down ends")
+        with pytest.raises(LoginRefused) as refused:
+            await db.async_engine.connect()
+        note(places, refused.value)
     with half_rotated_redis(box):
         box.secrets_manager.inject(throttled("GetSecretValue", times=None))
         db.redis.connection_pool.disconnect()
         with pytest.raises(LoginRefused) as refused:
             db.redis.ping()
-        note(refused.value, capture_locals=True)
-    eventually(lambda: can_connect(db), "the cool-down ends")
+        note(places, refused.value)
+    eventually(lambda: refusal_of(db) == "", "logins work again")
     with pytest.raises(Exception, match="no_such_table") as wrong, db.begin() as session:
         session.execute(text("SELECT * FROM no_such_table WHERE secret = :value"), {"value": "x"})
-    note(wrong.value, capture_locals=False)
+    note(places, wrong.value, capture_locals=False)
+    for driver, on_loop in (("psycopg2", False), ("psycopg", False), ("asyncpg", True), ("psycopg", True)):
+        values: dict[str, Any] = {"async_database_driver" if on_loop else "database_driver": driver}
+        elsewhere = ConnectionManager(
+            Settings(redis_secret_id=None, database_port=1, startup_timeout_seconds=0.5, **values)
+        )
+        with pytest.raises(ServerUnreachable) as unreachable:
+            await elsewhere.open_async() if on_loop else elsewhere.open()
+        note(places, unreachable.value)
 
 
-def can_connect(db: ConnectionManager) -> bool:
-    """Return whether logins are accepted again."""
+def refusal_of(db: ConnectionManager) -> str:
+    """Return why a login is refused; empty if it is not."""
     try:
         db.engine.connect().close()
-    except LoginRefused:
-        return False
-    return True
+    except LoginRefused as error:
+        return str(error)
+    return ""
 
 
 def text_of(file: Path) -> str:
@@ -163,7 +178,7 @@ async def test_no_password_shows_anywhere(ear: Ear, environment: Sandbox) -> Non
         )
         look_at(places, db)
         places.add("process arguments", process_arguments())
-        fail_in_every_way(places, db, environment)
+        await fail_in_every_way(places, db, environment)
         passwords |= passwords_of(environment)
     places.add("log", "\n".join(ear.heard))
     for server in (environment.postgres, environment.redis):

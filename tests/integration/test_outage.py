@@ -75,7 +75,8 @@ def test_a_denied_secret_is_loud_in_health_and_cuts_nobody_off(environment: Sand
     """AccessDenied needs a person: health is not ok, the service goes on."""
     with ConnectionManager(Settings(refresh_interval_seconds=0.3)) as db:
         environment.secrets_manager.inject(access_denied("GetSecretValue"))
-        eventually(lambda: not db.health().ok, "the denial shows in health")
+        eventually(lambda: not db.health().servers[0].ok, "the denial shows in health")
+        assert not db.health().ok
 
         problem = str(db.health().servers[0].credentials.problem)
         assert "AccessDeniedException" in problem

@@ -1,10 +1,13 @@
 """Does a refused login find what works, ask little, and give up politely?"""
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ledger_db import Credentials, LoginRefused, Password
+from ledger_db import Credentials, LoginRefused, ManagerClosed, Password
 from ledger_db.connections.login import Attempt, Logins, Look, Pause, Procedure, Step
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.schedule import Schedule
@@ -190,49 +193,113 @@ def step_of(procedure: Procedure, outcome: Credentials | BaseException | None = 
     return procedure.send(outcome)
 
 
-def test_one_scout_looks_for_all() -> None:
-    """Of two refused logins one reads; the other waits, and takes what was adopted."""
-    world = World(ScriptedSource(V1, V2), "v2")
-    scout, follower = world.logins.procedure(), world.logins.procedure()
-    assert isinstance(next(scout), Attempt)
-    assert isinstance(next(follower), Attempt)
+def refused(world: World) -> Procedure:
+    """Return a login that was refused with V1 and has found nothing else; it pauses now."""
+    procedure = world.logins.procedure()
+    assert next(procedure) == Attempt(V1)
+    assert step_of(procedure, REFUSAL) == Look("AWSCURRENT", "v1", 10.0)
+    assert step_of(procedure, None) == Look("AWSPENDING", "v1", 10.0)
+    assert isinstance(step_of(procedure, None), Pause)
+    return procedure
 
-    assert isinstance(step_of(scout, REFUSAL), Look)
-    assert isinstance(step_of(follower, REFUSAL), Pause)
-    assert step_of(scout, V2) == Attempt(V2)
+
+def test_only_one_of_a_crowd_tries_again_what_was_refused() -> None:
+    """Everybody looks for news, in shared reads; the server hears the same password again from one only."""
+    world = World(ScriptedSource(V1))
+    scout, follower = refused(world), refused(world)
+
+    assert step_of(scout) == Attempt(V1)
+    assert isinstance(step_of(follower), Look)
+
+
+def test_everybody_tries_what_is_new() -> None:
+    """A scout that is stuck (its event loop is blocked) keeps nobody from the new password."""
+    world = World(ScriptedSource(V1))
+    scout, follower = refused(world), refused(world)
+
+    assert isinstance(step_of(follower), Look)
+    assert step_of(follower, V2) == Attempt(V2)
     with pytest.raises(StopIteration):
-        step_of(scout, None)
-    assert step_of(follower) == Attempt(V2)
+        step_of(follower, None)
+    assert world.provider.current == V2
+    assert step_of(scout) == Attempt(V2)
+
+
+def test_what_was_adopted_by_somebody_else_is_not_undone() -> None:
+    """A login with what was found earlier works too late: the newer adoption stays."""
+    world = World(ScriptedSource(V1))
+    login = world.logins.procedure()
+    next(login)
+    step_of(login, REFUSAL)
+    world.provider.adopt(V3, instead_of="v1")
+
+    assert step_of(login, V2) == Attempt(V2)
+    with pytest.raises(StopIteration):
+        step_of(login, None)
+    assert world.provider.current == V3
+
+
+def test_a_login_with_old_credentials_does_not_undo_an_adoption() -> None:
+    """The other user of a pair still logs in after the rotation: that is no reason to go back to it."""
+    world = World(ScriptedSource(V1), "v1", "v2")
+
+    def connect(credentials: Credentials) -> str:
+        world.provider.adopt(V2, instead_of="v1")
+        return world.connect(credentials)
+
+    world.logins.log_in(connect)
+
+    assert world.provider.current == V2
 
 
 def test_a_scout_that_is_cancelled_stands_down() -> None:
     """A request that is abandoned while it scouts leaves the place to another one."""
     world = World(ScriptedSource(V1))
-    first, second = world.logins.procedure(), world.logins.procedure()
-    next(first)
-    next(second)
-    assert isinstance(step_of(first, REFUSAL), Look)
-    assert isinstance(step_of(second, REFUSAL), Pause)
+    first, second = refused(world), refused(world)
     first.close()
 
     assert isinstance(step_of(second), Look)
+    assert isinstance(step_of(second, None), Look)
+    assert isinstance(step_of(second, None), Pause)
+    assert step_of(second) == Attempt(V1)
 
 
 def test_a_follower_hears_that_the_same_version_works_again() -> None:
     """What the scout got accepted is tried by the others at once, although it had been refused to them."""
     world = World(ScriptedSource(V1))
-    scout, follower = world.logins.procedure(), world.logins.procedure()
-    next(scout)
-    next(follower)
-    step_of(scout, REFUSAL)
-    step_of(follower, REFUSAL)
-    step_of(scout, None)
-    assert isinstance(step_of(scout, None), Pause)
+    scout, follower = refused(world), refused(world)
     assert step_of(scout) == Attempt(V1)
     with pytest.raises(StopIteration):
         step_of(scout, None)
 
     assert step_of(follower) == Attempt(V1)
+
+
+def test_a_closed_manager_logs_in_nowhere() -> None:
+    """A login that comes after close() is a bug of the caller, and opens nothing."""
+    world = World(ScriptedSource(V1), "v1")
+    world.logins.close()
+
+    with pytest.raises(ManagerClosed):
+        world.log_in()
+    assert world.logins_tried == []
+
+
+async def test_a_login_that_waits_for_a_slow_source_blocks_no_loop_and_needs_no_executor() -> None:
+    """All worker threads of the loop are busy with other things: the read goes on all the same."""
+    world = World(ScriptedSource(V1, V2), "v2")
+    loop, busy = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    blocked = loop.run_in_executor(None, busy.wait)
+
+    async def connect(credentials: Credentials) -> str:
+        return world.connect(credentials)
+
+    try:
+        assert await asyncio.wait_for(world.logins.log_in_async(connect), 5) == "connection with v2"
+    finally:
+        busy.set()
+        await blocked
 
 
 async def test_an_event_loop_logs_in_the_same_way() -> None:

@@ -8,7 +8,7 @@ import pytest
 from ledger_db import Credentials, CredentialsInvalid, CredentialsUnavailable, ManagerClosed, Password
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.schedule import Schedule
-from ledger_db.errors import ConfigurationError, ServerUnreachable
+from ledger_db.errors import ConfigurationError, LoginRefused, ServerUnreachable
 from ledger_db.sandbox.doubles import ManualClock, ScriptedSource
 
 DOWN = CredentialsUnavailable("down")
@@ -71,7 +71,7 @@ def test_polling_adopts_nothing_that_cannot_log_in() -> None:
     def verify(credentials: Credentials) -> None:
         tried.append(credentials.version)
         if len(tried) < 3:
-            raise ServerUnreachable("refused")
+            raise LoginRefused("refused")
 
     provider.verify_with(verify)
     waits = []
@@ -90,13 +90,43 @@ def test_a_doubted_version_is_not_tried_at_every_look() -> None:
 
     def verify(credentials: Credentials) -> None:
         tried.append(credentials.version)
-        raise ServerUnreachable("refused")
+        raise LoginRefused("refused")
 
     provider.verify_with(verify)
     for _ in range(20):
         provider.tick()
 
     assert tried == ["v2"]
+
+
+def test_a_full_pool_is_no_reason_to_doubt_a_password() -> None:
+    """What could not be tried is tried again soon, and health says why it is not in use."""
+    provider = loaded(ScriptedSource(V1, V2))
+    tried: list[str] = []
+
+    def verify(credentials: Credentials) -> None:
+        tried.append(credentials.version)
+        raise ServerUnreachable("no free connection")
+
+    provider.verify_with(verify)
+
+    assert [provider.tick() for _ in range(3)] == [1, 1, 1]
+    assert len(tried) == 3
+    assert "no free connection" in str(provider.status.problem)
+    assert not provider.status.permanent
+
+
+def test_a_good_read_ends_what_a_bad_one_reported() -> None:
+    """One AccessDenied during a refused login does not show in health after the next good answer."""
+    source = ScriptedSource(V1, DENIED, V1)
+    clock = ManualClock()
+    provider = loaded(source, clock)
+    provider.refresh(after="v1")
+    assert provider.status.permanent
+    clock.advance(1)
+    provider.refresh(after="v1")
+
+    assert provider.status.problem is None
 
 
 def test_polling_does_not_hurry_back_to_what_was_refused() -> None:

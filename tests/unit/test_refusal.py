@@ -20,6 +20,7 @@ TEXTS = [
     ("server does not support SSL, but SSL was required", P),
     ('invalid sslmode value: "maybe"', P),
     ('FATAL:  password authentication failed for user "app"', R),
+    ("This RDS proxy has no credentials for the role app. Check the credentials for this role.", R),
     ('FATAL:  role "app" is not permitted to log in', R),
     ('FATAL:  role "app" does not exist', R),
     ("fe_sendauth: no password supplied", R),

@@ -34,5 +34,5 @@ def test_failing_is_never_slower_than_succeeding() -> None:
 
 
 def test_a_stuck_rotation_costs_few_reads() -> None:
-    """The floor between reads doubles with each one that was in vain, up to five seconds."""
-    assert [Schedule().floor(n) for n in (0, 1, 2, 3, 4, 5, 99)] == [0.25, 0.5, 1, 2, 4, 5, 5]
+    """The floor between reads doubles with each one that was in vain, up to two seconds."""
+    assert [Schedule().floor(n) for n in (0, 1, 2, 3, 4, 99)] == [0.25, 0.5, 1, 2, 2, 2]

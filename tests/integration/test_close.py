@@ -1,0 +1,174 @@
+"""Is nothing left when a manager is closed, whenever and however that happens?"""
+
+import asyncio
+import gc
+import threading
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from ledger_db import ConnectionManager, ManagerClosed, Settings
+from ledger_db.credentials.secrets_manager import SecretsManagerSource
+from ledger_db.sandbox import Sandbox
+from tests.waiting import eventually
+
+
+def sessions(box: Sandbox) -> int:
+    """Count the service's sessions on PostgreSQL."""
+    with closing(box.postgres.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'ledger_app%'")
+        return int(cursor.fetchone()[0])
+
+
+def clients(box: Sandbox) -> int:
+    """Count the service's connections to Redis."""
+    admin: Any = box.redis.connect()
+    with closing(admin):
+        return sum(client["user"] == "ledger_app" for client in admin.client_list())
+
+
+def nothing_left(box: Sandbox) -> None:
+    """Wait until neither server knows us any more, without the help of the garbage collector."""
+    gc.disable()
+    try:
+        eventually(lambda: sessions(box) == 0, "no session is left on PostgreSQL")
+        eventually(lambda: clients(box) == 0, "no connection is left on Redis")
+    finally:
+        gc.enable()
+
+
+def test_what_is_borrowed_is_closed_when_it_is_returned(settings: Settings, environment: Sandbox) -> None:
+    """A request that outlives the manager finishes; its connection goes when it is done."""
+    with ConnectionManager(settings) as db:
+        borrowed = db.engine.connect()
+        borrowed.execute(text("SELECT 1"))
+    borrowed.execute(text("SELECT 1"))
+    assert sessions(environment) == 1
+    borrowed.close()
+
+    nothing_left(environment)
+
+
+async def test_the_same_on_an_event_loop(settings: Settings, environment: Sandbox) -> None:
+    """An asynchronous connection too is closed when it is returned."""
+    async with ConnectionManager(settings) as db:
+        borrowed = await db.async_engine.connect()
+        await db.async_redis.ping()
+    await borrowed.execute(text("SELECT 1"))
+    await borrowed.close()
+
+    await asyncio.to_thread(nothing_left, environment)
+
+
+def test_a_kept_engine_opens_nothing_any_more(settings: Settings, environment: Sandbox) -> None:
+    """Whoever kept the engine or the client of a closed manager hears that it is closed."""
+    with ConnectionManager(settings) as db:
+        engine, redis = db.engine, db.redis
+    with pytest.raises(ManagerClosed):
+        engine.connect()
+    with pytest.raises(ManagerClosed):
+        redis.ping()
+
+    nothing_left(environment)
+
+
+async def test_closing_the_wrong_way_says_so_and_closes_nothing(
+    settings: Settings, environment: Sandbox
+) -> None:
+    """close() on the loop of the asynchronous half would wait for itself: refused, and nothing is lost."""
+    async with ConnectionManager(settings) as db:
+        with pytest.raises(ManagerClosed, match="await close_async"):
+            db.close()
+        assert await db.async_redis.ping()
+
+
+async def test_a_thread_may_close_what_a_loop_has_opened(settings: Settings, environment: Sandbox) -> None:
+    """From another thread both halves are closed, the asynchronous one on its loop."""
+    db = await ConnectionManager(settings).open_async()
+    await asyncio.to_thread(db.close)
+
+    await asyncio.to_thread(nothing_left, environment)
+
+
+async def test_closing_is_finished_although_it_is_cancelled(settings: Settings, environment: Sandbox) -> None:
+    """A shutdown that is cut short leaves no session."""
+    db = await ConnectionManager(settings).open_async()
+    task = asyncio.create_task(db.close_async())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    await asyncio.to_thread(nothing_left, environment)
+    await db.close_async()
+
+
+def test_closing_while_it_is_being_opened(environment: Sandbox) -> None:
+    """Whoever opens hears that it was closed; it does not come alive afterwards."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(SecretsManagerSource):
+        def fetch(self, stage: Any) -> Any:
+            reading.set()
+            assert go_on.wait(10)
+            return super().fetch(stage)
+
+    db = ConnectionManager(
+        Settings(redis_secret_id=None), database_source=Slow(environment.database_secret_id, "PostgreSQL")
+    )
+    raised: list[Exception] = []
+
+    def open_it() -> None:
+        try:
+            db.open()
+        except ManagerClosed as error:
+            raised.append(error)
+
+    opening = threading.Thread(target=open_it)
+    opening.start()
+    assert reading.wait(10)
+    db.close()
+    go_on.set()
+    opening.join(10)
+
+    assert len(raised) == 1
+    assert not db.health().ok
+    nothing_left(environment)
+
+
+def test_an_asynchronous_engine_belongs_to_one_loop(settings: Settings) -> None:
+    """A second loop hears that it needs a manager of its own, not an error from inside a driver."""
+    with ConnectionManager(settings) as db:
+        engine = db.async_engine
+
+        async def use() -> None:
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+            await engine.dispose()
+
+        asyncio.run(use())
+        with pytest.raises(Exception, match="belongs to another event loop"):
+            asyncio.run(use())
+
+
+async def test_a_fork_does_not_disturb_the_parents_event_loop(settings: Settings) -> None:
+    """A child that drops what it inherited takes nothing from the parent's epoll set."""
+    import multiprocessing  # noqa: PLC0415 - here only
+    import warnings  # noqa: PLC0415 - here only
+
+    context = multiprocessing.get_context("fork")
+    async with ConnectionManager(settings) as db:
+        await db.async_redis.ping()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = context.Process(target=gc.collect)
+            child.start()
+        await asyncio.to_thread(child.join, 20)
+
+        async with asyncio.timeout(3):
+            assert await db.async_redis.ping()
+            async with db.async_session() as session:
+                await session.execute(text("SELECT 1"))
+        assert child.exitcode == 0
