@@ -9,7 +9,10 @@ import sys
 
 from ledger_db.errors import LedgerDBError
 
-_COMMANDS = (("sandbox", "ledger_db.operate.sandbox_commands"),)
+_COMMANDS = (
+    ("rotate", "ledger_db.operate.rotate_commands"),
+    ("sandbox", "ledger_db.operate.sandbox_commands"),
+)
 """Name of a command and the module that has it, under the same name."""
 
 _MISSING_EXTRA = 2

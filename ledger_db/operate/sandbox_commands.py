@@ -48,14 +48,30 @@ def up(keep: Path | None, *, tls: bool) -> None:
 
 
 @sandbox.command()
-@click.option("--dir", "directory", type=click.Path(path_type=Path), metavar="DIR", help="The one in DIR.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The sandbox that keeps its files in DIR, if several are running.",
+)
 def env(directory: Path | None) -> None:
-    """Print what leads a program to the running sandbox: eval "$(ledger-db sandbox env)"."""
+    """
+    Print what leads a program to the running sandbox.
+
+    For a shell: eval "$(ledger-db sandbox env)"
+    """
     click.echo(_exports(running.find(directory).environment))
 
 
 @sandbox.command()
-@click.option("--dir", "directory", type=click.Path(path_type=Path), metavar="DIR", help="The one in DIR.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The sandbox that keeps its files in DIR, if several are running.",
+)
 def down(directory: Path | None) -> None:
     """End the running sandbox."""
     running.end(running.find(directory))

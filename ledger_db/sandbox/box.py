@@ -29,7 +29,8 @@ class Sandbox:
     threads.
 
     Args:
-        directory: Where to keep the files; a temporary folder if None.
+        directory: An empty or new folder for the files; a temporary one if None.  It is removed in the end
+            unless it is kept.
 
         keep: Whether a later sandbox in the same *directory* finds the data, the passwords and, if they are
             free, the ports of this one.
@@ -42,6 +43,8 @@ class Sandbox:
     database_secret_id = seed.DATABASE_SECRET_ID
     redis_secret_id = seed.REDIS_SECRET_ID
     admin_secret_id = seed.ADMIN_SECRET_ID
+    redis_admin_secret_id = seed.REDIS_ADMIN_SECRET_ID
+    rotation_function_arn = seed.ROTATION_FUNCTION_ARN
 
     postgres: PostgresServer
     redis: RedisServer
@@ -178,8 +181,8 @@ class Sandbox:
         Raises:
             RotationFailed: A step failed; the message says which, and what is true now.
         """
-        rotator = rotate.DatabaseRotator(
-            self._shared_client(), self.postgres.connect, strategy=strategy, window_seconds=window_seconds
+        rotator = rotate.SandboxRotator(
+            self._shared_client(), strategy, ca_file=self.postgres.ca_file, window_seconds=window_seconds
         )
         with self._rotating_database:
             return rotate.run(self.database_secret_id, rotator)
@@ -199,8 +202,8 @@ class Sandbox:
         Raises:
             RotationFailed: A step failed; the message says which, and what is true now.
         """
-        rotator = rotate.RedisRotator(
-            self._shared_client(), self.redis.connect, window_seconds=window_seconds
+        rotator = rotate.SandboxRotator(
+            self._shared_client(), ca_file=self.redis.ca_file, window_seconds=window_seconds
         )
         with self._rotating_redis:
             return rotate.run(self.redis_secret_id, rotator)

@@ -147,9 +147,13 @@ class SupervisorProcess:
 
 def _environment() -> dict[str, str]:
     """Return the environment in which the supervisor finds the very package that is running here."""
-    package_root = str(Path(__file__).parents[2])
+    package_root = Path(__file__).parents[2]
+    if package_root.name in {"site-packages", "dist-packages"}:
+        # The same interpreter finds it there.  PYTHONPATH comes before the standard library, and an installed
+        # backport must not take the place of one of its modules.
+        return dict(os.environ)
     known = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{package_root}{os.pathsep}{known}" if known else package_root}
+    return {**os.environ, "PYTHONPATH": f"{package_root}{os.pathsep}{known}" if known else str(package_root)}
 
 
 def _as_error(failed: dict[str, str]) -> LedgerDBError:

@@ -1,6 +1,7 @@
 """
-Stand-ins with behaviour, for tests: a clock that is wound by hand, a source that answers from a script, and a
-PostgreSQL that says one thing only.
+Stand-ins with behaviour, for tests.
+
+A clock that is wound by hand, a source that answers from a script, and a PostgreSQL that says one thing only.
 """
 
 import socket

@@ -22,7 +22,8 @@ KEPT = "sandbox.json"
 """Only a folder that is kept has this file: ports and passwords for the next start, mode 0600."""
 
 _SERVERS = (("postgres", signal.SIGQUIT), ("redis", signal.SIGTERM))
-_LOCK = "lock"
+# Its presence says that a sandbox made the folder and may empty it, so no other program has such a file.
+_LOCK = ".ledger-db-sandbox.lock"
 _REMOVE_ATTEMPTS = 50
 
 

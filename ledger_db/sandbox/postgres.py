@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from ledger_db.errors import ServerUnreachable
 from ledger_db.sandbox.ports import HOST, free_port
 from ledger_db.sandbox.processes import (
-    NOBODY,
     Account,
     end,
-    nobody_group,
+    nobody,
     spawn,
     wait_until,
     write_private,
@@ -82,7 +81,7 @@ class EmbeddedPostgres:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._bin = find_postgres()
         if account == "nobody":
-            os.chown(folder, NOBODY, nobody_group())
+            os.chown(folder, *nobody())
             self._bin = reachable(self._bin, folder.parent / "programs")
 
     @property
@@ -97,7 +96,7 @@ class EmbeddedPostgres:
         password_file = self._folder / "password"
         write_private(password_file, self._admin_password)
         if self._account == "nobody":
-            os.chown(password_file, NOBODY, nobody_group())
+            os.chown(password_file, *nobody())
         self._initdb = spawn(
             [
                 self._bin / "initdb", "--pgdata", self._data, "--username", ADMIN,
@@ -153,7 +152,7 @@ class EmbeddedPostgres:
             # Copies of its own: the server insists on owning its key.
             write_private(self._folder / name, source.read_text())
             if self._account == "nobody":
-                os.chown(self._folder / name, NOBODY, nobody_group())
+                os.chown(self._folder / name, *nobody())
         self._tls_settings = (
             "ssl=on",
             f"ssl_cert_file={self._folder / 'server.pem'}",

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import pwd
 import shutil
@@ -21,11 +22,10 @@ Account = Literal["plain", "namespace", "nobody"]
 """
 As whom PostgreSQL runs, which refuses to be root.
 
-``plain``: as the caller.  ``namespace``: in a user namespace that shows it uid 65534 while its files stay the
-caller's.  ``nobody``: as the account nobody, where namespaces are forbidden (Docker's default).
+``plain``: as the caller.  ``namespace``: in a user namespace that shows it another uid while its files stay
+the caller's.  ``nobody``: as the account nobody, where namespaces are forbidden (Docker's default).
 """
 
-NOBODY = 65_534
 _CLONE_NEWUSER = 0x1000_0000
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.01
@@ -47,7 +47,6 @@ def spawn(
     *,
     name: str,
     account: Account = "plain",
-    stdin: int = subprocess.DEVNULL,
     death_signal: signal.Signals = signal.SIGTERM,
 ) -> subprocess.Popen[bytes]:
     """
@@ -65,8 +64,6 @@ def spawn(
 
         account: As whom it runs.
 
-        stdin: What it reads, ``subprocess.PIPE`` included.
-
         death_signal: What Linux sends to it when this process ends, in whatever way.
     """
     log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -74,7 +71,7 @@ def spawn(
         process = subprocess.Popen(  # noqa: S603 - our own command, no shell
             command,
             cwd=folder,
-            stdin=stdin,
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             umask=0o077,
@@ -107,18 +104,23 @@ def end_orphan(pid_file: Path, how: signal.Signals, *, timeout_seconds: float = 
 
     A process id is reused sooner or later, so it is believed only if the command of that process names the
     folder of the file.
+
+    Raises:
+        OSError: It cannot be ended; nobody may use its folder.
     """
     pid = _orphan(pid_file)
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, how)
+    for sign in (how, signal.SIGKILL):
         deadline = time.monotonic() + timeout_seconds
-        while _orphan(pid_file) == pid:
-            if time.monotonic() > deadline:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                deadline += timeout_seconds
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
+        while pid is not None and time.monotonic() < deadline:
+            pid = _orphan(pid_file)
             time.sleep(_POLL_SECONDS)
+    if pid is not None:
+        raise TimeoutError(
+            f"process {pid} of an earlier sandbox in {pid_file.parent} cannot be ended; end it"
+        )
     pid_file.unlink(missing_ok=True)
 
 
@@ -182,18 +184,21 @@ def reachable_by_others(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (here, *here.parents) if folder.exists())
 
 
+@functools.cache
+def nobody() -> tuple[int, int]:
+    """Return user and group of the account nobody, which PostgreSQL insists on finding by its number."""
+    try:
+        account = pwd.getpwnam("nobody")
+    except KeyError:
+        return 65_534, 65_534
+    return account.pw_uid, account.pw_gid
+
+
 def _identity(account: Account) -> dict[str, Any]:
     if account != "nobody":
         return {}
-    return {"user": NOBODY, "group": nobody_group(), "extra_groups": []}
-
-
-def nobody_group() -> int:
-    """Return the group of the account nobody."""
-    try:
-        return pwd.getpwuid(NOBODY).pw_gid
-    except KeyError:
-        return NOBODY
+    user, group = nobody()
+    return {"user": user, "group": group, "extra_groups": []}
 
 
 def _after_fork(account: Account, parent: int, death_signal: signal.Signals) -> Callable[[], None] | None:
@@ -208,8 +213,8 @@ def _after_fork(account: Account, parent: int, death_signal: signal.Signals) -> 
     libc = _libc
     maps = (
         ("setgroups", "deny"),
-        ("uid_map", f"{NOBODY} {os.geteuid()} 1"),
-        ("gid_map", f"{NOBODY} {os.getegid()} 1"),
+        ("uid_map", f"{nobody()[0]} {os.geteuid()} 1"),
+        ("gid_map", f"{nobody()[1]} {os.getegid()} 1"),
     )
 
     def prepare() -> None:

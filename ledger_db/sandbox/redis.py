@@ -1,6 +1,5 @@
 """How does a real Valkey (or Redis) live in a folder?"""
 
-import contextlib
 import hashlib
 import signal
 import socket
@@ -62,17 +61,13 @@ class EmbeddedRedis:
             return
         port = self.port if self.port is not None else free_port()
         self._process = spawn(
-            # The folder is repeated here only so that an orphan can be recognised by its command.
-            [self._binary, "-", "--dir", self._folder],
+            [self._binary, *self._options(port)],
             self._folder,
             name="redis",
-            stdin=subprocess.PIPE,
+            # Nothing is lost, and it cannot refuse, as it does if it finds no folder to save its data in.
+            death_signal=signal.SIGKILL,
         )
         self._launched_port = port
-        assert self._process.stdin is not None
-        # A server that ended before it read anything is found, with its last words, by complete().
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
-            stdin.write(self._configuration(port).encode())
 
     def complete(self) -> None:
         """
@@ -125,21 +120,25 @@ class EmbeddedRedis:
             give_up=self._give_up,
         )
 
-    def _configuration(self, port: int) -> str:
-        lines = [
-            f"port {port}",
-            f"bind {HOST}",
-            f"dir {self._folder}",
-            f"aclfile {self._users}",
-            # Without it the command in the process list becomes a title that does not name the folder.
-            "set-proc-title no",
+    def _options(self, port: int) -> list[str]:
+        # As arguments, for none is secret: passwords are in the file of users, as hashes.  A server that gets
+        # its configuration through a pipe, and whose supervisor is killed before it writes, would run without
+        # one: open to everybody.
+        options = {
+            "port": str(port),
+            "bind": HOST,
+            # Names the folder in the process list too, by which an orphan is recognised.
+            "dir": str(self._folder),
+            "aclfile": str(self._users),
+            # Without it the command in the process list becomes a title without the folder.
+            "set-proc-title": "no",
             # A restart finds the data again; nothing here has to survive the machine.
-            "appendonly yes",
-            "appendfsync no",
-            'save ""',
-            "repl-diskless-sync-delay 0",
-        ]
-        return "\n".join(lines) + "\n"
+            "appendonly": "yes",
+            "appendfsync": "no",
+            "save": "",
+            "repl-diskless-sync-delay": "0",
+        }
+        return [word for name, value in options.items() for word in (f"--{name}", value)]
 
     def _answers(self, port: int) -> bool:
         # By hand: importing redis-py takes longer than the server does to start.

@@ -1,44 +1,88 @@
 """
-How does a sandbox rotate its credentials: AWS's four steps, without a Lambda.
+How does a sandbox rotate its credentials: with the rotation function itself, in this process.
 
-    createSecret   a version with the new password gets AWSPENDING
-    setSecret      the server learns the new password
-    testSecret     somebody logs in with it
-    finishSecret   AWSCURRENT moves to the new version, AWSPENDING is taken from it
+What a sandbox adds is a window: a wait between the change on the server and AWSCURRENT, for services to be
+looked at in the very state in which others fail.
 """
 
-import json
 import time
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
-from ledger_db.errors import RotationFailed
-from ledger_db.sandbox import seed
-from ledger_db.sandbox.redis import hashed
+from ledger_db.rotation.failures import ForeignRotation
+from ledger_db.rotation.protocol import TLS, Deadline
+from ledger_db.rotation.request import Request
+from ledger_db.rotation.runner import Rules, Runner
+from ledger_db.rotation.steps import STEPS
 
 if TYPE_CHECKING:
-    import redis
     from mypy_boto3_secretsmanager import SecretsManagerClient
-    from psycopg2.extensions import connection as PostgresConnection  # noqa: N812 - it is a class
 
 Strategy = Literal["single-user", "alternating-users"]
 Event = dict[str, str]
-Secret = dict[str, Any]
 
-STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
-_STATE_AFTER = {
-    "createSecret": "nothing has changed",
-    "setSecret": "AWSPENDING holds a password that the server may or may not have",
-    "testSecret": "the server was told the password in AWSPENDING, and AWSCURRENT is as before",
-    "finishSecret": "the server has the password in AWSPENDING, and AWSCURRENT may be as before",
+_STRATEGIES: Final[dict[str, str]] = {
+    "single-user": "postgres-single",
+    "alternating-users": "postgres-alternating",
 }
-_OTHER_ROLE = {seed.FIRST_ROLE: seed.SECOND_ROLE, seed.SECOND_ROLE: seed.FIRST_ROLE}
+_STEP_SECONDS: Final = 30.0
 
 
-def run(secret_id: str, rotator: Callable[[Event], None]) -> str:
+class SandboxRotator:
     """
-    Run the four steps, once.
+    The rotation function as Secrets Manager sees it: called once a step.
+
+    Args:
+        client: For Secrets Manager.
+
+        strategy: ``single-user`` or ``alternating-users``; None for what the secret is for.
+
+        ca_file: What to trust if the servers insist on TLS, else None.
+
+        window_seconds: How long finishSecret waits before it does anything.
+    """
+
+    def __init__(
+        self,
+        client: "SecretsManagerClient",
+        strategy: Strategy | None = None,
+        *,
+        ca_file: Path | None = None,
+        window_seconds: float = 0.0,
+    ) -> None:
+        if strategy is not None and strategy not in _STRATEGIES:
+            raise ValueError(f"there is no strategy {strategy!r}; it is single-user or alternating-users")
+        tls = TLS(mode="disable") if ca_file is None else TLS(mode="verify-full", ca_file=str(ca_file))
+        # Everything in a sandbox is there to be rotated.
+        rules = Rules(allowed=("*",), strategy=None if strategy is None else _STRATEGIES[strategy], tls=tls)
+        self._runner = Runner(rules, lambda _: client)
+        self._window_seconds = window_seconds
+
+    def __call__(self, event: Event) -> None:
+        """
+        Do the step that *event* names.
+
+        Raises:
+            RotationFailed: With the step, the secret's name, and what is true now.
+        """
+        if event["Step"] == "finishSecret":
+            time.sleep(self._window_seconds)
+        self._runner.step(Request.from_event(event), Deadline.after(_STEP_SECONDS))
+
+    def repair(self, secret_id: str) -> None:
+        """
+        Bring a rotation that stopped half way to a good end.
+
+        Raises:
+            RotationFailed: It could not.
+        """
+        self._runner.repair(secret_id, Deadline.after(_STEP_SECONDS))
+
+
+def run(secret_id: str, rotator: SandboxRotator) -> str:
+    """
+    Run the four steps, once; what an earlier rotation left behind is repaired first.
 
     Returns:
         The id of the new version.
@@ -46,197 +90,31 @@ def run(secret_id: str, rotator: Callable[[Event], None]) -> str:
     Raises:
         RotationFailed: With the step, the secret's name, and what is true now.
     """
-    token = str(uuid.uuid4())
-    for step in STEPS:
-        try:
-            rotator({"Step": step, "SecretId": secret_id, "ClientRequestToken": token})
-        except Exception as error:
-            # The type and no text: a driver's text may name what it was working with.
-            raise RotationFailed(
-                f"{step} of {secret_id} failed with {type(error).__name__}; {_STATE_AFTER[step]}; "
-                "rotate again, which replaces AWSPENDING"
-            ) from error
-    return token
+    event = {"SecretId": secret_id, "ClientRequestToken": str(uuid.uuid4())}
+    try:
+        rotator({**event, "Step": STEPS[0]})
+    except ForeignRotation:
+        rotator.repair(secret_id)
+        rotator({**event, "Step": STEPS[0]})
+    for step in STEPS[1:]:
+        rotator({**event, "Step": step})
+    return event["ClientRequestToken"]
 
 
-class DatabaseRotator:
+def function(url: str, ca_file: Path | None) -> SandboxRotator:
     """
-    Rotates the application's PostgreSQL credentials; called once a step, as a rotation Lambda is.
+    Return what a Secrets Manager stand-in calls for RotateSecret.
 
     Args:
-        client: For Secrets Manager.
+        url: Where the stand-in is.
 
-        connect: Makes a connection as the superuser, or with other parameters.
-
-        strategy: Which role gets the new password.
-
-        window_seconds: How long finishSecret waits before it moves AWSCURRENT.
+        ca_file: What to trust if the servers insist on TLS, else None.
     """
+    import boto3.session  # noqa: PLC0415 - 170 ms, for sandboxes in which RotateSecret is called
 
-    def __init__(
-        self,
-        client: "SecretsManagerClient",
-        connect: "Callable[..., PostgresConnection]",
-        *,
-        strategy: Strategy,
-        window_seconds: float = 0.0,
-    ) -> None:
-        if strategy not in ("single-user", "alternating-users"):
-            raise ValueError(f"there is no strategy {strategy!r}; it is single-user or alternating-users")
-        self._versions = _Versions(client)
-        self._connect = connect
-        self._strategy = strategy
-        self._window_seconds = window_seconds
-
-    def __call__(self, event: Event) -> None:
-        """Do the step that *event* names."""
-        steps = {
-            "createSecret": self._create,
-            "setSecret": self._set,
-            "testSecret": self._test,
-            "finishSecret": self._finish,
-        }
-        steps[event["Step"]](event)
-
-    def _create(self, event: Event) -> None:
-        def next_user(current: Secret) -> Secret:
-            if self._strategy == "single-user":
-                return {}
-            return {"username": _OTHER_ROLE[current["username"]]}
-
-        self._versions.put_pending(event, next_user)
-
-    def _set(self, event: Event) -> None:
-        pending = self._versions.pending(event)
-        connection = self._connect()
-        try:
-            seed.set_password(connection, pending["username"], pending["password"])
-        finally:
-            connection.close()
-
-    def _test(self, event: Event) -> None:
-        pending = self._versions.pending(event)
-        self._connect(user=pending["username"], password=pending["password"]).close()
-
-    def _finish(self, event: Event) -> None:
-        time.sleep(self._window_seconds)
-        self._versions.promote(event)
-
-
-class RedisRotator:
-    """
-    Rotates the application's Redis password; called once a step, as a rotation Lambda is.
-
-    As ElastiCache does, the server knows two passwords from setSecret on: the new one and the one before it.
-
-    Args:
-        client: For Secrets Manager.
-
-        connect: Makes a client as the administrator, or with other parameters.
-
-        window_seconds: How long finishSecret waits before it moves AWSCURRENT.
-    """
-
-    def __init__(
-        self,
-        client: "SecretsManagerClient",
-        connect: "Callable[..., redis.Redis]",
-        *,
-        window_seconds: float = 0.0,
-    ) -> None:
-        self._versions = _Versions(client)
-        self._connect = connect
-        self._window_seconds = window_seconds
-
-    def __call__(self, event: Event) -> None:
-        """Do the step that *event* names."""
-        steps = {
-            "createSecret": self._create,
-            "setSecret": self._set,
-            "testSecret": self._test,
-            "finishSecret": self._finish,
-        }
-        steps[event["Step"]](event)
-
-    def _create(self, event: Event) -> None:
-        self._versions.put_pending(event, lambda _: {})
-
-    def _set(self, event: Event) -> None:
-        current, pending = self._versions.current(event), self._versions.pending(event)
-        passwords = (hashed(current["password"]), hashed(pending["password"]))
-        admin = self._connect()
-        try:
-            # One command, so there is no moment without a valid password; hashes, so there is no password on
-            # the wire.
-            _acl(admin, "SETUSER", pending["username"], "resetpass", *passwords)
-            # The users of a server that is started again are those in its file.
-            _acl(admin, "SAVE")
-        finally:
-            admin.close()
-
-    def _test(self, event: Event) -> None:
-        pending = self._versions.pending(event)
-        application = self._connect(username=pending["username"], password=pending["password"])
-        try:
-            application.ping()
-        finally:
-            application.close()
-
-    def _finish(self, event: Event) -> None:
-        time.sleep(self._window_seconds)
-        self._versions.promote(event)
-
-
-def _acl(admin: "redis.Redis", *words: str) -> None:
-    # Not acl_setuser(), which has no way to say "these passwords and no others" in one command.
-    admin.execute_command("ACL", *words)  # type: ignore[no-untyped-call] # redis-py has no types for it
-
-
-class _Versions:
-    """The versions of a secret during its rotation."""
-
-    def __init__(self, client: "SecretsManagerClient") -> None:
-        self._client = client
-
-    def current(self, event: Event) -> Secret:
-        answer = self._client.get_secret_value(SecretId=event["SecretId"], VersionStage="AWSCURRENT")
-        value: Secret = json.loads(answer["SecretString"])
-        return value
-
-    def pending(self, event: Event) -> Secret:
-        answer = self._client.get_secret_value(
-            SecretId=event["SecretId"], VersionId=event["ClientRequestToken"], VersionStage="AWSPENDING"
-        )
-        value: Secret = json.loads(answer["SecretString"])
-        return value
-
-    def put_pending(self, event: Event, changes: Callable[[Secret], Secret]) -> None:
-        """Put the next value, unless an earlier attempt with the same token has."""
-        try:
-            self.pending(event)
-        except self._client.exceptions.ResourceNotFoundException:
-            current = self.current(event)
-            value = {**current, **changes(current), "password": seed.new_password()}
-            self._client.put_secret_value(
-                SecretId=event["SecretId"],
-                ClientRequestToken=event["ClientRequestToken"],
-                SecretString=json.dumps(value),
-                VersionStages=["AWSPENDING"],
-            )
-
-    def promote(self, event: Event) -> None:
-        """Move AWSCURRENT to the new version and take AWSPENDING from it; nothing to do if that is done."""
-        token = event["ClientRequestToken"]
-        versions = self._client.describe_secret(SecretId=event["SecretId"])["VersionIdsToStages"]
-        holders = {label: version for version, labels in versions.items() for label in labels}
-        if holders["AWSCURRENT"] != token:
-            self._client.update_secret_version_stage(
-                SecretId=event["SecretId"],
-                VersionStage="AWSCURRENT",
-                MoveToVersionId=token,
-                RemoveFromVersionId=holders["AWSCURRENT"],
-            )
-        if holders.get("AWSPENDING") == token:
-            self._client.update_secret_version_stage(
-                SecretId=event["SecretId"], VersionStage="AWSPENDING", RemoveFromVersionId=token
-            )
+    session = boto3.session.Session(
+        aws_access_key_id="sandbox",
+        aws_secret_access_key="sandbox",  # noqa: S106 - the stand-in checks no signature
+        region_name="us-east-1",
+    )
+    return SandboxRotator(session.client("secretsmanager", endpoint_url=url), ca_file=ca_file)

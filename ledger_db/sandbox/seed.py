@@ -22,6 +22,8 @@ REDIS_USER = "ledger_app"
 DATABASE_SECRET_ID = "trust-ledger/postgres"  # noqa: S105 - a name, not a secret
 REDIS_SECRET_ID = "trust-ledger/redis"  # noqa: S105 - a name, not a secret
 ADMIN_SECRET_ID = "trust-ledger/postgres-admin"  # noqa: S105 - a name, not a secret
+REDIS_ADMIN_SECRET_ID = "trust-ledger/redis-admin"  # noqa: S105 - a name, not a secret
+ROTATION_FUNCTION_ARN = "arn:aws:lambda:us-east-1:000000000000:function:ledger-db-rotation"
 
 _HTTP_TIMEOUT_SECONDS = 10.0
 
@@ -91,20 +93,21 @@ def seed_secrets(url: str, wanted: Mapping[str, Mapping[str, Any]]) -> None:
     Args:
         url: Of the Secrets Manager stand-in.
 
-        wanted: Secret id to value.
+        wanted: Secret id to value; administrators first, since those after them name them in ``masterarn``.
     """
     arns: dict[str, str] = {}
-    for secret_id, value in wanted.items():
-        # AWS's alternating strategy finds the superuser's secret by this field.
-        admin = {"masterarn": arns[ADMIN_SECRET_ID]} if ADMIN_SECRET_ID in arns else {}
+    for secret_id, given in wanted.items():
+        # The field by which AWS's own functions find the administrator's secret holds its ARN.
+        admin = {"masterarn": arns[given["masterarn"]]} if "masterarn" in given else {}
+        value = {**given, **admin}
         found = _find(url, secret_id)
         if found is None:
-            request = {"Name": secret_id, "SecretString": json.dumps({**value, **admin})}
+            request = {"Name": secret_id, "SecretString": json.dumps(value)}
             arns[secret_id] = _call(url, "CreateSecret", request)["ARN"]
             continue
         arns[secret_id] = found["ARN"]
         now = json.loads(found["SecretString"])
-        moved = {**now, "host": value["host"], "port": value["port"]}
+        moved = {**value, **now, **admin, "host": value["host"], "port": value["port"]}
         if moved != now:
             _call(url, "PutSecretValue", {"SecretId": secret_id, "SecretString": json.dumps(moved)})
 

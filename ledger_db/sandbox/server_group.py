@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection  # noqa: N812 - it is a class
 
     from ledger_db.sandbox.front import TLSFront
+    from ledger_db.sandbox.rotate import SandboxRotator
     from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn
     from ledger_db.sandbox.tls import TLSFiles
 
@@ -84,6 +85,7 @@ class ServerGroup:
         self._fronts: dict[str, TLSFront] = {}
         self._tls: TLSFiles | None = None
         self._stand_in: SecretsManagerStandIn
+        self._rotator: SandboxRotator | None = None
         self._application_passwords = {"postgres": seed.new_password(), "redis": seed.new_password()}
 
     def start(self) -> dict[str, Any]:
@@ -187,11 +189,20 @@ class ServerGroup:
                 stand_in.start()
             except OSError:
                 continue
+            stand_in.register(seed.ROTATION_FUNCTION_ARN, self._rotate)
             self._stand_in = stand_in
             self._ports["secrets_manager"] = port
             self._closing.callback(stand_in.stop)
             return
         raise ConfigurationError(f"no free port for the Secrets Manager stand-in on {HOST}; end some servers")
+
+    def _rotate(self, event: dict[str, str]) -> None:
+        # In a thread of the stand-in.  Two at once may both make a rotator; either is as good as the other.
+        if self._rotator is None:
+            from ledger_db.sandbox.rotate import function  # noqa: PLC0415 - as above
+
+            self._rotator = function(self._stand_in.url, None if self._tls is None else self._tls.ca_file)
+        self._rotator(event)
 
     def _start_postgres(self) -> None:
         # What seeding needs is imported while initdb works.
@@ -244,10 +255,16 @@ class ServerGroup:
                 seed.ADMIN_SECRET_ID: self._value(
                     "postgres", postgres.ADMIN, self._passwords["postgres"], "postgres"
                 ),
-                seed.DATABASE_SECRET_ID: self._value(
-                    "postgres", seed.FIRST_ROLE, passwords["postgres"], seed.DATABASE
-                ),
-                seed.REDIS_SECRET_ID: self._value("redis", seed.REDIS_USER, passwords["redis"]),
+                seed.REDIS_ADMIN_SECRET_ID: self._value("redis", redis.ADMIN, self._passwords["redis"]),
+                seed.DATABASE_SECRET_ID: {
+                    **self._value("postgres", seed.FIRST_ROLE, passwords["postgres"], seed.DATABASE),
+                    "users": [seed.FIRST_ROLE, seed.SECOND_ROLE],
+                    "masterarn": seed.ADMIN_SECRET_ID,
+                },
+                seed.REDIS_SECRET_ID: {
+                    **self._value("redis", seed.REDIS_USER, passwords["redis"]),
+                    "masterarn": seed.REDIS_ADMIN_SECRET_ID,
+                },
             },
         )
 

@@ -1,0 +1,92 @@
+"""``ledger-db rotate``: how does a person rotate a secret, look at it, or end a rotation that got stuck?"""
+
+import os
+import uuid
+
+import click
+
+from ledger_db.rotation.failures import StepFailed
+from ledger_db.rotation.handler import announcer, client_maker
+from ledger_db.rotation.protocol import TLS, Deadline, Verdict
+from ledger_db.rotation.request import Request
+from ledger_db.rotation.runner import Findings, Rules, Runner
+from ledger_db.rotation.steps import STEPS
+from ledger_db.rotation.strategies import STRATEGIES
+
+_NOT_GOOD = 3
+
+
+@click.command()
+@click.argument("secret")
+@click.option("--dry-run", is_flag=True, help="Log in with every version, report, change nothing.")
+@click.option("--step", type=click.Choice(STEPS), help="Do one step only; needs --token from the second on.")
+@click.option("--token", metavar="ID", help="Go on with the rotation that makes this version.")
+@click.option("--repair", is_flag=True, help="Bring a rotation that stopped half way to a good end.")
+@click.option("--strategy", type=click.Choice(list(STRATEGIES)), help="For a secret that names none.")
+@click.option("--sslmode", type=click.Choice(["verify-full", "verify-ca", "require", "disable"]))
+@click.option("--sslrootcert", type=click.Path(dir_okay=False, exists=True), help="Whom to trust.")
+@click.option("--timeout", "timeout_seconds", type=click.FloatRange(min=3.0), default=60.0, show_default=True)
+def rotate(
+    secret: str,
+    *,
+    dry_run: bool,
+    step: str | None,
+    token: str | None,
+    repair: bool,
+    strategy: str | None,
+    sslmode: str | None,
+    sslrootcert: str | None,
+    timeout_seconds: float,
+) -> int:
+    """
+    Rotate SECRET (name or ARN), as the rotation function does.
+
+    AWS is configured the AWS way: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_SECRETS_MANAGER.
+    """
+    if sum((dry_run, repair, step is not None)) > 1:
+        raise click.UsageError("--dry-run, --repair and --step exclude each other")
+    # No list here: it keeps others from choosing for a function, and this is whoever owns the permissions.
+    rules = Rules(allowed=("*",), strategy=strategy, tls=_tls(sslmode, sslrootcert))
+    runner = Runner(rules, client_maker(), announcer=announcer)
+    deadline = Deadline.after(timeout_seconds)
+    try:
+        if dry_run:
+            return _report(runner.examine(secret, deadline))
+        if repair:
+            click.echo(f"{secret}: {runner.repair(secret, deadline).value}")
+            return 0
+        _do_steps(runner, secret, token or str(uuid.uuid4()), (step,) if step else STEPS, deadline)
+    except StepFailed as error:
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_status
+    return 0
+
+
+def _tls(mode: str | None, ca_file: str | None) -> TLS:
+    # The same variables as for an application: whoever can connect with them can rotate with them.
+    return TLS(
+        mode=mode or os.environ.get("LEDGER_DB_DATABASE_SSLMODE"),
+        ca_file=ca_file or os.environ.get("LEDGER_DB_DATABASE_SSLROOTCERT"),
+    )
+
+
+def _do_steps(runner: Runner, secret: str, token: str, steps: tuple[str, ...], deadline: Deadline) -> None:
+    # First of all: whoever interrupts this needs it to go on.
+    click.echo(f"{secret}: version {token}")
+    for step in steps:
+        request = Request.from_event({"Step": step, "SecretId": secret, "ClientRequestToken": token})
+        click.echo(f"  {step}: {runner.step(request, deadline).value}")
+
+
+def _report(findings: Findings) -> int:
+    """Print *findings*; the status says whether everything is good."""
+    click.echo(f"strategy: {findings.strategy}")
+    for label, version in sorted(findings.versions.items()):
+        probe = findings.probes.get(label)
+        answer = "with AWSCURRENT" if probe is None else probe.what or probe.verdict.value
+        click.echo(f"  {label:<12} {version}  {answer}")
+    for sentence in findings.drift:
+        click.echo(f"  drift: {sentence}")
+    current = findings.probes.get("AWSCURRENT")
+    good = current is not None and current.verdict is Verdict.OK and "AWSPENDING" not in findings.probes
+    return 0 if good and not findings.drift else _NOT_GOOD
