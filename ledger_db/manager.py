@@ -77,6 +77,7 @@ class ConnectionManager:
         self._state = "not opened yet"
         # Known while open only, so that a request reads one attribute.
         self._engine: Engine | None = None
+        self._async_engine: AsyncEngine | None = None
 
         # Guards the change of _state in open and close, so that two closers close once.
         self._changing = threading.Lock()
@@ -184,7 +185,8 @@ class ConnectionManager:
     @property
     def async_engine(self) -> "AsyncEngine":
         """An ordinary AsyncEngine; the same object for ever."""
-        return self._open_postgres().async_engine
+        engine = self._async_engine
+        return self._first_async_engine() if engine is None else engine
 
     @property
     def redis(self) -> "Redis":
@@ -276,7 +278,7 @@ class ConnectionManager:
             if self._state in {"closed", "not opened yet"}:
                 return False
             # "closing" may be met again: whoever began to close did not get to the end.
-            self._state, self._engine = "closing", None
+            self._state, self._engine, self._async_engine = "closing", None, None
         _managers.discard(self)
         return True
 
@@ -291,6 +293,13 @@ class ConnectionManager:
         with self._changing:
             self._refuse_unless_open()
             self._engine = engine
+        return engine
+
+    def _first_async_engine(self) -> "AsyncEngine":
+        engine = self._open_postgres().async_engine
+        with self._changing:
+            self._refuse_unless_open()
+            self._async_engine = engine
         return engine
 
     def _open_postgres(self) -> PostgresServer:

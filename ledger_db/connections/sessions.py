@@ -8,7 +8,7 @@ returned, and the statement timeout is ``SET LOCAL``, set anew in each transacti
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from sqlalchemy import Connection, Engine, event, text
@@ -47,6 +47,8 @@ class SessionOptions:
 
     def execution_options(self) -> dict[str, Any]:
         """Return them as SQLAlchemy's."""
+        if self is NO_OPTIONS:
+            return _NONE
         options: dict[str, Any] = {}
         if self.isolation_level is not None:
             options["isolation_level"] = self.isolation_level
@@ -56,6 +58,7 @@ class SessionOptions:
 
 
 NO_OPTIONS = SessionOptions()
+_NONE: dict[str, Any] = {}
 
 
 def open_session(engine: Engine, options: SessionOptions) -> Session:
@@ -74,9 +77,7 @@ def open_session(engine: Engine, options: SessionOptions) -> Session:
 
 def open_async_session(engine: "AsyncEngine", options: SessionOptions) -> "AsyncSession":
     """Same as `open_session`, for an event loop."""
-    from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - memory that a script does not need
-
-    session = AsyncSession(
+    session = _async_session_class()(
         engine,
         expire_on_commit=False,
         close_resets_only=False,
@@ -85,6 +86,14 @@ def open_async_session(engine: "AsyncEngine", options: SessionOptions) -> "Async
     if options.statement_timeout_seconds is not None:
         _limit_statements(session.sync_session, options.statement_timeout_seconds)
     return session
+
+
+@cache
+def _async_session_class() -> "type[AsyncSession]":
+    # Imported at the first use: a script without an event loop does not need the memory.
+    from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415
+
+    return AsyncSession
 
 
 @contextmanager
