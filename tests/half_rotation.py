@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
-from ledger_db.sandbox.rotate import STEPS, DatabaseRotator, RedisRotator
+from ledger_db.sandbox.rotate import SandboxRotator
 
 
 class HalfRotation:
     """A rotation between setSecret and finishSecret: the server has the new password, AWSCURRENT the old."""
 
-    def __init__(self, secret_id: str, rotator: DatabaseRotator | RedisRotator) -> None:
+    def __init__(self, secret_id: str, rotator: SandboxRotator) -> None:
         self._rotator = rotator
         self._event = {"SecretId": secret_id, "ClientRequestToken": str(uuid.uuid4())}
         self._finished = False
@@ -39,7 +40,7 @@ def half_rotated_database(box: Sandbox) -> Iterator[HalfRotation]:
     client = box.client()
     try:
         rotation = HalfRotation(
-            box.database_secret_id, DatabaseRotator(client, box.postgres.connect, strategy="single-user")
+            box.database_secret_id, SandboxRotator(client, "single-user", ca_file=box.postgres.ca_file)
         )
         yield rotation
         box.secrets_manager.clear_faults()
@@ -53,7 +54,7 @@ def half_rotated_redis(box: Sandbox) -> Iterator[HalfRotation]:
     """Stop a Redis rotation in its window, with only the new password valid: the harshest kind."""
     client = box.client()
     try:
-        rotation = HalfRotation(box.redis_secret_id, RedisRotator(client, box.redis.connect))
+        rotation = HalfRotation(box.redis_secret_id, SandboxRotator(client, ca_file=box.redis.ca_file))
         pending = json.loads(
             client.get_secret_value(SecretId=box.redis_secret_id, VersionId=rotation.version)["SecretString"]
         )

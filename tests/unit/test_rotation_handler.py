@@ -12,11 +12,11 @@ import pytest
 
 from ledger_db.errors import ConfigurationError
 from ledger_db.rotation import handler, journal
+from ledger_db.rotation.answers import Labels
 from ledger_db.rotation.failures import EventInvalid
 from ledger_db.rotation.protocol import TLS, Deadline, OutOfTime, Secret, SecretProblem, Tools
 from ledger_db.rotation.request import Request, is_allowed
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
-from ledger_db.rotation.versions import Labels
 
 TOKEN = "0f5c2a6e-5f0e-4c55-9d2c-3a2f8c1b7d10"
 ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:app/db-AbCdEf"

@@ -12,7 +12,7 @@ import pytest
 from botocore.config import Config
 
 from ledger_db.rotation import failures
-from ledger_db.rotation.protocol import Deadline, Verdict
+from ledger_db.rotation.protocol import Deadline, Probe, Secret, ServerProblem, Verdict
 from ledger_db.rotation.repair import Repair, Repaired
 from ledger_db.rotation.steps import STEPS, Outcome, Steps
 from ledger_db.rotation.versions import Versions
@@ -326,6 +326,21 @@ def test_a_previous_version_of_another_server_does_not_help(world: World) -> Non
 
     with pytest.raises(failures.PasswordRefused):
         world.step("setSecret", rotation)
+
+
+def test_a_change_whose_answer_was_lost_is_found(world: World) -> None:
+    """The connection broke after the commit: the new password logs in, so the step is done."""
+
+    class Breaking(MemoryRotator):
+        def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+            super().apply(current, pending, deadline)
+            raise ServerProblem(Probe(Verdict.NOT_READY, "the connection broke"))
+
+    world.rotator = Breaking(world.server)
+    rotation = token()
+
+    assert world.rotate(rotation)[1] is Outcome.NOTHING_TO_DO
+    assert world.labels()["AWSCURRENT"] == rotation
 
 
 def test_a_pending_version_for_another_server_is_refused(world: World) -> None:

@@ -1,0 +1,192 @@
+"""
+Rotates passwords of ElastiCache, which lets nobody change them on the server itself.
+
+    elasticache-user         ModifyUser with two passwords: AWSCURRENT's and the next one
+    elasticache-auth-token   ModifyReplicationGroup: SET to AWSCURRENT's (the oldest goes), ROTATE to the next
+
+Either way two are valid at a time, AWSCURRENT's always among them.  The older one goes with the next
+rotation, or when ``retire`` is called.  Such a change takes effect a while after it was asked for, so it is
+waited for, and then tried out: "active" is what AWS says, a login is what counts.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ledger_db.rotation import redis_login
+from ledger_db.rotation.elasticache_api import Groups, Pause, Users
+from ledger_db.rotation.passwords import new_password
+from ledger_db.rotation.protocol import Deadline, Probe, Secret, ServerProblem, Tools, Verdict
+from ledger_db.rotation.redis import same_but_for_password
+from ledger_db.rotation.redis_login import nodes_of
+
+# 16 to 128 characters, and of the signs only !&#$^<>-; for users also those without quotes, comma, slash, @.
+_LENGTH = 64
+_PUNCTUATION = "-"
+# After "active" the nodes may lag a little.
+_LAG_SECONDS = 30.0
+_LAG_POLL_SECONDS = 0.5
+
+
+class ElastiCacheUserRotator:
+    """A `Rotator` for users of ElastiCache's access control; the secret has ``user_arn`` or ``user_id``."""
+
+    strategy: ClassVar[str] = "elasticache-user"
+    keeps_current: ClassVar[bool] = True
+
+    def __init__(self, tools: Tools, *, pause: Pause = time.sleep) -> None:
+        self._tools = tools
+        self._pause = pause
+
+    def next_secret(self, current: Secret) -> Mapping[str, Any]:
+        """Return a new password that ElastiCache takes."""
+        nodes_of(current)
+        _user_id(current)
+        return {"password": new_password(_LENGTH, punctuation=_PUNCTUATION)}
+
+    def check(self, current: Secret, pending: Secret) -> None:
+        """Refuse a pending version that is for another server or user."""
+        same_but_for_password(current, pending, "user_arn", "user_id")
+
+    def probe(self, secret: Secret, deadline: Deadline) -> Probe:
+        """Log in on every node."""
+        return redis_login.probe(secret, nodes_of(secret), self._tools.tls, deadline)
+
+    def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
+        """Add nothing: the server says what there is to say."""
+        return probe
+
+    def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+        """Let the user have both passwords, and wait until that is so."""
+        passwords = (current.password, pending.password)
+        self._users().set_passwords(_user_id(current), passwords, deadline)
+
+    def verify(self, pending: Secret, deadline: Deadline) -> None:
+        """Log in on every node; one that lags behind is waited for."""
+        _verify_patiently(pending, self._tools, deadline, pause=self._pause)
+
+    def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
+        """Let the user have *wanted* again, besides the first of *helpers* that logs in."""
+        alive = next((helper for helper in helpers if self.probe(helper, deadline).ok), wanted)
+        # One that is given twice is refused.
+        passwords = tuple(dict.fromkeys((alive.password, wanted.password)))
+        self._users().set_passwords(_user_id(wanted), passwords, deadline)
+        self.verify(wanted, deadline)
+
+    def retire(self, current: Secret, deadline: Deadline) -> None:
+        """
+        Let the user have no password but that of *current*.
+
+        Raises:
+            ServerProblem: *current* does not log in, so nothing was changed; or AWS would not change it.
+        """
+        _refuse_unless_ok(self.probe(current, deadline))
+        self._users().set_passwords(_user_id(current), (current.password,), deadline)
+
+    def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
+        """Say whether the user logs in without a password."""
+        authentication = self._users().describe(_user_id(current)).get("Authentication", {})
+        if authentication.get("Type", "password") != "password":
+            return (f"user {_user_id(current)!r} does not log in with passwords",)
+        return ()
+
+    def _users(self) -> Users:
+        return Users(self._tools.client("elasticache"), self._pause)
+
+
+class ElastiCacheAuthTokenRotator:
+    """A `Rotator` for AUTH tokens; the secret has ``replication_group_id``, and TLS is a must."""
+
+    strategy: ClassVar[str] = "elasticache-auth-token"
+    keeps_current: ClassVar[bool] = True
+
+    def __init__(self, tools: Tools, *, pause: Pause = time.sleep) -> None:
+        self._tools = tools
+        self._pause = pause
+
+    def next_secret(self, current: Secret) -> Mapping[str, Any]:
+        """Return a new token that ElastiCache takes."""
+        nodes_of(current)
+        _group_id(current)
+        return {"password": new_password(_LENGTH, punctuation=_PUNCTUATION)}
+
+    def check(self, current: Secret, pending: Secret) -> None:
+        """Refuse a pending version that is for another server."""
+        same_but_for_password(current, pending, "replication_group_id")
+
+    def probe(self, secret: Secret, deadline: Deadline) -> Probe:
+        """Log in on every node."""
+        return redis_login.probe(secret, nodes_of(secret), self._tools.tls, deadline)
+
+    def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
+        """Add nothing: the server says what there is to say."""
+        return probe
+
+    def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+        """
+        Let the servers have both tokens, and wait until that is so.
+
+        ROTATE keeps the newest token and drops the oldest of two.  After a rotation that ended half way the
+        newest is one that nobody uses, and the oldest is AWSCURRENT's: hence it is made the only one first.
+        """
+        groups = self._groups()
+        groups.keep_only(_group_id(current), current.password, deadline)
+        groups.add(_group_id(current), pending.password, deadline)
+
+    def verify(self, pending: Secret, deadline: Deadline) -> None:
+        """Log in on every node; one that lags behind is waited for."""
+        _verify_patiently(pending, self._tools, deadline, pause=self._pause)
+
+    def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
+        """Let the servers have *wanted* again, besides their newest token."""
+        self._groups().add(_group_id(wanted), wanted.password, deadline)
+        self.verify(wanted, deadline)
+
+    def retire(self, current: Secret, deadline: Deadline) -> None:
+        """
+        Let the servers have no token but that of *current*.
+
+        Raises:
+            ServerProblem: *current* does not log in, so nothing was changed; or AWS would not change it.
+        """
+        _refuse_unless_ok(self.probe(current, deadline))
+        self._groups().keep_only(_group_id(current), current.password, deadline)
+
+    def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
+        """Say whether AUTH tokens are on at all."""
+        if self._groups().describe(_group_id(current)).get("AuthTokenEnabled") is False:
+            return (f"replication group {_group_id(current)!r} has no AUTH token",)
+        return ()
+
+    def _groups(self) -> Groups:
+        return Groups(self._tools.client("elasticache"), self._pause)
+
+
+def _verify_patiently(secret: Secret, tools: Tools, deadline: Deadline, *, pause: Pause) -> None:
+    """Log in on every node, and give one that still refuses some time."""
+    lag_ends = Deadline(min(deadline.ends_at, Deadline.after(_LAG_SECONDS).ends_at))
+    while True:
+        try:
+            redis_login.verify(secret, nodes_of(secret), tools.tls, deadline)
+        except ServerProblem as problem:
+            refused = problem.probe.verdict is Verdict.REFUSED
+            if not refused or lag_ends.remaining_seconds <= _LAG_POLL_SECONDS:
+                raise
+            pause(_LAG_POLL_SECONDS)
+        else:
+            return
+
+
+def _refuse_unless_ok(probe: Probe) -> None:
+    if not probe.ok:
+        raise ServerProblem(probe)
+
+
+def _user_id(secret: Secret) -> str:
+    if secret.fields.get("user_id"):
+        return secret.text("user_id")
+    return secret.text("user_arn").rpartition(":")[2]
+
+
+def _group_id(secret: Secret) -> str:
+    return secret.text("replication_group_id")

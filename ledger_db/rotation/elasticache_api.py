@@ -1,0 +1,154 @@
+"""How is ElastiCache asked to change a password, and when has it?"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ledger_db.credentials.model import Password
+from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem, Verdict
+
+log = logging.getLogger(__name__)
+
+Pause = Callable[[float], None]
+
+_POLL_SECONDS = 2.0
+
+# What these mean is the same for every call; any other code is reported by its name.
+_VERDICTS: Mapping[str, tuple[Verdict, str]] = {
+    "AccessDenied": (Verdict.FORBIDDEN, "the role of this function may not do that"),
+    "AccessDeniedException": (Verdict.FORBIDDEN, "the role of this function may not do that"),
+    "InvalidReplicationGroupState": (Verdict.NOT_READY, "another change is in progress"),
+    "InvalidUserState": (Verdict.NOT_READY, "another change is in progress"),
+    "ReplicationGroupNotFoundFault": (Verdict.FAILED_CHECK, "there is no such replication group"),
+    "RequestLimitExceeded": (Verdict.NOT_READY, "too many requests"),
+    "Throttling": (Verdict.NOT_READY, "too many requests"),
+    "UserNotFound": (Verdict.FAILED_CHECK, "there is no such user"),
+}
+
+
+class Users:
+    """
+    The users of ElastiCache's access control.
+
+    Args:
+        client: Of boto3, for ElastiCache.
+
+        pause: Lets seconds pass.
+    """
+
+    def __init__(self, client: Any, pause: Pause) -> None:
+        self._client = client
+        self._pause = pause
+
+    def set_passwords(self, user_id: str, passwords: tuple[Password, ...], deadline: Deadline) -> None:
+        """
+        Let the user have these, two at most, and no others; return when that is so.
+
+        Raises:
+            ServerProblem: AWS would not.
+
+            OutOfTime: It took too long; the change may still come.
+        """
+        # Before as well: a user that is being changed cannot be changed, not even to what it will be.
+        self._wait_until_active(user_id, deadline)
+        with _translated(f"ElastiCache user {user_id!r}"):
+            self._client.modify_user(UserId=user_id, Passwords=[str(password) for password in passwords])
+        log.info("rotation.passwords_set", extra={"role": user_id, "action": f"{len(passwords)} known"})
+        self._wait_until_active(user_id, deadline)
+
+    def describe(self, user_id: str) -> Mapping[str, Any]:
+        """Return what AWS says about the user; raises as `set_passwords`."""
+        with _translated(f"ElastiCache user {user_id!r}"):
+            user: Mapping[str, Any] = self._client.describe_users(UserId=user_id)["Users"][0]
+        return user
+
+    def _wait_until_active(self, user_id: str, deadline: Deadline) -> None:
+        what = f"ElastiCache user {user_id!r} to become active"
+        while self.describe(user_id).get("Status") != "active":
+            self._pause(deadline.wait_seconds(_POLL_SECONDS, what=what, at_least=_POLL_SECONDS))
+
+
+class Groups:
+    """
+    The replication groups that have an AUTH token.
+
+    Args:
+        client: Of boto3, for ElastiCache.
+
+        pause: Lets seconds pass.
+    """
+
+    def __init__(self, client: Any, pause: Pause) -> None:
+        self._client = client
+        self._pause = pause
+
+    def keep_only(self, group_id: str, token: Password, deadline: Deadline) -> None:
+        """
+        Let *token*, which is known, be the only one; return when that is so.
+
+        Raises:
+            ServerProblem: AWS would not.
+
+            OutOfTime: It took too long; the change may still come.
+        """
+        try:
+            self._modify(group_id, token, "SET", deadline)
+        except _NothingToSetError:
+            # SET is allowed only while two are known: this one is the only one already.
+            log.debug("rotation.token_is_alone", extra={"role": group_id})
+
+    def add(self, group_id: str, token: Password, deadline: Deadline) -> None:
+        """Let *token* be known besides the newest of those that are; raises as `keep_only`."""
+        self._modify(group_id, token, "ROTATE", deadline)
+
+    def describe(self, group_id: str) -> Mapping[str, Any]:
+        """Return what AWS says about the group; raises as `keep_only`."""
+        with _translated(f"ElastiCache replication group {group_id!r}"):
+            answer = self._client.describe_replication_groups(ReplicationGroupId=group_id)
+        group: Mapping[str, Any] = answer["ReplicationGroups"][0]
+        return group
+
+    def _modify(self, group_id: str, token: Password, how: str, deadline: Deadline) -> None:
+        self._wait_until_settled(group_id, deadline)
+        with _translated(f"ElastiCache replication group {group_id!r}", is_set=how == "SET"):
+            self._client.modify_replication_group(
+                ReplicationGroupId=group_id,
+                AuthToken=str(token),
+                AuthTokenUpdateStrategy=how,
+                ApplyImmediately=True,
+            )
+        log.info("rotation.passwords_set", extra={"role": group_id, "action": how})
+        self._wait_until_settled(group_id, deadline)
+
+    def _wait_until_settled(self, group_id: str, deadline: Deadline) -> None:
+        what = f"ElastiCache replication group {group_id!r} to become available"
+        while not _is_settled(self.describe(group_id)):
+            self._pause(deadline.wait_seconds(_POLL_SECONDS, what=what, at_least=_POLL_SECONDS))
+
+
+class _NothingToSetError(Exception):
+    """SET is allowed only while two tokens are known."""
+
+
+@contextlib.contextmanager
+def _translated(what: str, *, is_set: bool = False) -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - boto3 is imported when needed
+
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", "Unknown"))
+        if is_set and code in {"InvalidParameterCombination", "InvalidParameterValue"}:
+            raise _NothingToSetError from None
+        verdict, why = _VERDICTS.get(code, (Verdict.UNKNOWN, f"AWS answered {code}"))
+        # Its code and no text, and not itself: AWS's words may repeat a parameter, and one is the password.
+        raise ServerProblem(Probe(verdict, f"{what}: {why}")) from None
+    except BotoCoreError as error:
+        raise ServerProblem(Probe(Verdict.NO_ANSWER, f"{what}: {type(error).__name__}")) from None
+
+
+def _is_settled(group: Mapping[str, Any]) -> bool:
+    # "available" alone is not enough: a change that waits for its turn leaves the state as it was.
+    pending = group.get("PendingModifiedValues") or {}
+    return group.get("Status") == "available" and "AuthTokenStatus" not in pending

@@ -1,0 +1,102 @@
+"""
+A second, small Lambda function: how do services hear of a secret that somebody else changed?
+
+Secrets Manager tells EventBridge whenever AWSCURRENT moves: by a managed rotation of RDS, by a person, by any
+other function.  A rule hands such an event to `event_handler`, which announces it as our own rotations are.
+
+    {"source": ["aws.secretsmanager"], "detail-type": ["Secret Label Updated"],
+     "detail": {"labelUpdated": ["AWSCURRENT"]}}
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from ledger_db.rotation import journal
+from ledger_db.rotation.announce import Announcer
+from ledger_db.rotation.protocol import Deadline, Secret, Tools
+
+log = logging.getLogger(__name__)
+
+STRATEGY = "label-updated"
+"""What announcements say: how the secret came to its new version is not in the event."""
+
+_MARGIN_SECONDS: Final = 1.0
+# A line feed in a name would write a line of its own into a log.
+_PRINTABLE: Final = re.compile(r"[!-~]{1,2048}")
+
+
+class Context(Protocol):
+    """What Lambda tells a function about its call."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """How long until it is ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMoved:
+    """
+    AWSCURRENT of a secret is on another version.
+
+    Attributes:
+        secret_id: Its ARN, or its name if the event has no ARN.
+
+        version_id: Which version.
+    """
+
+    secret_id: str
+    version_id: str
+
+
+def event_handler(event: Mapping[str, Any], context: Context) -> None:
+    """
+    Announce what *event* tells, if it tells that AWSCURRENT moved; anything else is ignored.
+
+    Never raises for what is in the event: EventBridge would send it again, and it would be no better.
+
+    Args:
+        event: As EventBridge delivers it.
+
+        context: Says how much time there is.
+    """
+    journal.write_to_standard_output()
+    moved = moved_in(event)
+    if moved is None:
+        log.warning("event.ignored", extra={"error": "not a move of AWSCURRENT"})
+        return
+    deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000 - _MARGIN_SECONDS)
+    Announcer(_tools(deadline)).announce(moved.secret_id, moved.version_id, STRATEGY, deadline)
+
+
+def moved_in(event: Mapping[str, Any]) -> LabelMoved | None:
+    """Return which secret's AWSCURRENT moved; None if *event* is about something else, or malformed."""
+    detail = event.get("detail")
+    if (event.get("source"), event.get("detail-type")) != ("aws.secretsmanager", "Secret Label Updated"):
+        return None
+    if not isinstance(detail, Mapping) or detail.get("labelUpdated") != "AWSCURRENT":
+        return None
+    resources = event.get("resources")
+    arn = resources[0] if isinstance(resources, list) and resources else None
+    secret_id, version_id = arn or detail.get("name"), detail.get("versionId")
+    if not _is_printable(secret_id) or not _is_printable(version_id):
+        return None
+    return LabelMoved(str(secret_id), str(version_id))
+
+
+def _is_printable(value: object) -> bool:
+    return isinstance(value, str) and _PRINTABLE.fullmatch(value) is not None
+
+
+def _tools(deadline: Deadline) -> Tools:
+    from ledger_db.rotation.handler import client_maker  # noqa: PLC0415 - an ignored event needs none of it
+    from ledger_db.rotation.versions import Versions  # noqa: PLC0415 - as above
+
+    client = client_maker()
+
+    def read_secret(secret_id: str) -> Secret:
+        return Versions(client("secretsmanager"), secret_id, deadline).current()
+
+    return Tools(read_secret=read_secret, client=client)

@@ -1,0 +1,245 @@
+"""
+What can a rotation fail with, and what does a person do next?
+
+A class each, because the class is what Lambda reports as ``errorType``, what an alarm filters by, and what
+the command line exits with.  The message has the step and the secret in front, then what is wrong, what is
+true now, and what to do.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from ledger_db.errors import RotationFailed
+from ledger_db.rotation.protocol import OutOfTime, SecretProblem, ServerProblem, Verdict
+
+
+class StepFailed(RotationFailed):
+    """
+    A step did not end; the root of all below.
+
+    Attributes:
+        exit_status: Of the command line.
+
+        next_move: What a person does about it.
+    """
+
+    exit_status: ClassVar[int] = 1
+    next_move: ClassVar[str] = "see the cause, then rotate again: every step may be repeated"
+
+
+class EventInvalid(StepFailed):
+    """The caller sent something that is no rotation event."""
+
+    exit_status = 10
+    next_move = "only Secrets Manager, or 'ledger-db rotate', should call this"
+
+
+class SecretNotAllowed(StepFailed):
+    """The configuration of this function does not allow this secret."""
+
+    exit_status = 11
+    next_move = "add it to LEDGER_DB_ROTATION_SECRETS of the function that is meant to rotate it"
+
+
+class SecretUnusable(StepFailed):
+    """The secret, or the administrator's, lacks a field or contradicts the one before it."""
+
+    exit_status = 12
+    next_move = "mend the secret, then rotate again"
+
+
+class ForeignRotation(StepFailed):
+    """AWSPENDING belongs to another rotation."""
+
+    exit_status = 13
+    next_move = "let that one end, or end it with 'ledger-db rotate SECRET --repair'"
+
+
+class NothingPending(StepFailed):
+    """There is no version with a value that could become the next one."""
+
+    exit_status = 14
+    next_move = "start a new rotation"
+
+
+class LabelsMoved(StepFailed):
+    """Somebody else moved AWSCURRENT at the same moment."""
+
+    exit_status = 15
+    next_move = "find out who changed the secret, then 'ledger-db rotate SECRET --repair'"
+
+
+class SecretsManagerFailed(StepFailed):
+    """Secrets Manager did not answer, or not in time."""
+
+    exit_status = 16
+    next_move = "it is tried again; if it goes on, check the network path (VPC endpoint) and AWS's status"
+
+
+class SecretsManagerDenied(StepFailed):
+    """Secrets Manager or KMS does not permit it, or knows no such secret."""
+
+    exit_status = 17
+    next_move = "mend the policy of the role, the key's policy, or the name of the secret"
+
+
+class TimeUsedUp(StepFailed):
+    """The time that the step was given is over."""
+
+    exit_status = 18
+    next_move = (
+        "it is tried again; if it goes on, look at what was waited for, or give the function more time"
+    )
+
+
+class PasswordRefused(StepFailed):
+    """The server knows none of the passwords, or not the one that was just set."""
+
+    exit_status = 20
+    next_move = "set the role's password to what AWSCURRENT holds, or 'ledger-db rotate SECRET --repair'"
+
+
+class PasswordExpired(StepFailed):
+    """The role's VALID UNTIL has passed; the password may be right."""
+
+    exit_status = 21
+    next_move = "ALTER ROLE ... VALID UNTIL 'infinity' as an administrator, then rotate again"
+
+
+class DatabaseMissing(StepFailed):
+    """The server is there, the database is not."""
+
+    exit_status = 22
+    next_move = "mend 'dbname' in the secret, or create the database"
+
+
+class PortClosed(StepFailed):
+    """The host answers that nobody listens."""
+
+    exit_status = 23
+    next_move = "start the server, or mend 'port' in the secret"
+
+
+class HostUnknown(StepFailed):
+    """DNS does not know the host."""
+
+    exit_status = 24
+    next_move = "mend 'host' in the secret, or the DNS of the network that this runs in"
+
+
+class HostSilent(StepFailed):
+    """Nothing came back at all."""
+
+    exit_status = 25
+    next_move = "check security groups, routes and subnets between here and the server"
+
+
+class CertificateWrong(StepFailed):
+    """The server's certificate is not trusted, or is for another name."""
+
+    exit_status = 26
+    next_move = (
+        "give the right CA in LEDGER_DB_ROTATION_SSLROOTCERT, or use the name in the certificate as 'host'"
+    )
+
+
+class TLSMissing(StepFailed):
+    """TLS was asked for and the server has none; there is no fallback, as the login would be in clear."""
+
+    exit_status = 27
+    next_move = "turn TLS on at the server"
+
+
+class ConnectionsExhausted(StepFailed):
+    """No connection is free."""
+
+    exit_status = 28
+    next_move = "it is tried again; raise max_connections or the role's CONNECTION LIMIT if it goes on"
+
+
+class ServerNotReady(StepFailed):
+    """The server is starting, stopping, or busy."""
+
+    exit_status = 29
+    next_move = "it is tried again; look at the server if it goes on"
+
+
+class ActionForbidden(StepFailed):
+    """A rule of the server stands against it: pg_hba.conf, a missing privilege, a read-only replica."""
+
+    exit_status = 30
+    next_move = (
+        "give the user that makes the change the right to, or name an administrator's secret in 'masterarn'"
+    )
+
+
+class CheckFailed(StepFailed):
+    """The login works, what an application does after it does not."""
+
+    exit_status = 31
+    next_move = "compare the two users of the pair, then rotate again"
+
+
+class ServerOdd(StepFailed):
+    """The server said something that nobody has seen before; nothing was written after that."""
+
+    exit_status = 32
+    next_move = "see the cause"
+
+
+_BY_VERDICT: dict[Verdict, type[StepFailed]] = {
+    Verdict.REFUSED: PasswordRefused,
+    Verdict.EXPIRED: PasswordExpired,
+    Verdict.NO_DATABASE: DatabaseMissing,
+    Verdict.CLOSED_PORT: PortClosed,
+    Verdict.NO_ADDRESS: HostUnknown,
+    Verdict.NO_ANSWER: HostSilent,
+    Verdict.WRONG_CERTIFICATE: CertificateWrong,
+    Verdict.NO_TLS: TLSMissing,
+    Verdict.TOO_MANY_CONNECTIONS: ConnectionsExhausted,
+    Verdict.NOT_READY: ServerNotReady,
+    Verdict.FORBIDDEN: ActionForbidden,
+    Verdict.FAILED_CHECK: CheckFailed,
+    Verdict.UNKNOWN: ServerOdd,
+}
+
+
+class Stopped(Exception):
+    """A step cannot go on, with the *kind* of failure that this will be once step and state are known."""
+
+    def __init__(self, kind: type[StepFailed], what: str) -> None:
+        super().__init__(what)
+        self.kind = kind
+        self.what = what
+
+
+@contextmanager
+def explained(where: str, state: Callable[[], str]) -> Iterator[None]:
+    """
+    Make a `StepFailed` of whatever fails in the block.
+
+    Args:
+        where: Step and name of the secret.
+
+        state: Says what is true now.
+    """
+    try:
+        yield
+    except StepFailed:
+        raise
+    except Stopped as error:
+        raise _failure(error.kind, where, error.what, state()) from error
+    except ServerProblem as error:
+        raise _failure(_BY_VERDICT[error.probe.verdict], where, error.probe.what, state()) from error
+    except SecretProblem as error:
+        raise _failure(SecretUnusable, where, str(error), state()) from error
+    except OutOfTime as error:
+        raise _failure(TimeUsedUp, where, str(error), state()) from error
+    except Exception as error:
+        # The class and no text: nobody knows what a text that nobody foresaw is made of.
+        raise _failure(StepFailed, where, f"it met a {type(error).__name__}", state()) from error
+
+
+def _failure(kind: type[StepFailed], where: str, what: str, state: str) -> StepFailed:
+    return kind(f"{where}: {what}; {state}; {kind.next_move}")

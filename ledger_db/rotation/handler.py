@@ -1,0 +1,135 @@
+"""
+The Lambda function: what does Secrets Manager call?
+
+Configured by its environment:
+
+    LEDGER_DB_ROTATION_SECRETS       names, ARNs or patterns of the secrets that it may rotate, with commas
+    LEDGER_DB_ROTATION_STRATEGY      for secrets without the field "strategy"; by engine if absent
+    LEDGER_DB_ROTATION_SSLMODE       verify-full if absent; there is no fallback to less
+    LEDGER_DB_ROTATION_SSLROOTCERT   file with the CA certificates; those of the system if absent
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Final, Protocol
+
+from ledger_db.errors import ConfigurationError
+from ledger_db.rotation import journal
+from ledger_db.rotation.protocol import TLS, Deadline, Tools
+from ledger_db.rotation.request import Request
+from ledger_db.rotation.runner import Announces, Rules, Runner
+from ledger_db.rotation.strategies import STRATEGIES
+
+_PREFIX: Final = "LEDGER_DB_ROTATION_"
+_MODES: Final = frozenset({"verify-full", "verify-ca", "require", "disable"})
+# Enough for the error to be raised and written before Lambda ends the process.
+_MARGIN_SECONDS: Final = 1.0
+# All attempts together end within twelve seconds, waits included: a network without a way to Secrets Manager
+# is the usual mistake of a new installation, and shall end with a message.
+_CONNECT_SECONDS: Final = 2
+_READ_SECONDS: Final = 3
+_ATTEMPTS: Final = 3
+
+
+class Context(Protocol):
+    """What Lambda tells a function about its call."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """How long until it is ended."""
+        ...
+
+
+def lambda_handler(event: Mapping[str, Any], context: Context) -> None:
+    """
+    Do one step of one rotation.
+
+    Args:
+        event: ``Step``, ``SecretId`` (name or ARN), ``ClientRequestToken``, and ``RotationToken`` where a
+            role of another account is used.
+
+        context: Says how much time there is.
+
+    Raises:
+        StepFailed: Its class is the ``errorType``, its message says what, in which state, what next; Secrets
+            Manager tries again.
+
+        ConfigurationError: The environment of the function is incomplete.
+    """
+    journal.write_to_standard_output()
+    deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000 - _MARGIN_SECONDS)
+    request = Request.from_event(event)
+    _runner().step(request, deadline)
+
+
+def rules_from(environment: Mapping[str, str]) -> Rules:
+    """
+    Read the configuration of the function.
+
+    Raises:
+        ConfigurationError: A variable is missing or wrong.
+    """
+
+    def configured(name: str) -> str | None:
+        return environment.get(f"{_PREFIX}{name}", "").strip() or None
+
+    allowed = tuple(name.strip() for name in (configured("SECRETS") or "").split(",") if name.strip())
+    if not allowed:
+        # Not "then everything": whoever may invoke this function would choose what it works on.
+        raise ConfigurationError(
+            f"{_PREFIX}SECRETS is not set, so no secret may be rotated; "
+            "list the names or ARNs of the secrets that this function is for"
+        )
+    return Rules(
+        allowed=allowed,
+        strategy=_one_of("STRATEGY", configured("STRATEGY"), frozenset(STRATEGIES)),
+        tls=TLS(mode=_one_of("SSLMODE", configured("SSLMODE"), _MODES), ca_file=configured("SSLROOTCERT")),
+        only_if_enabled=True,
+    )
+
+
+def client_maker() -> Callable[[str], Any]:
+    """Return what makes boto3 clients, each service's once, with timeouts that a step can bear."""
+
+    @cache
+    def client(service: str) -> Any:
+        # In here: who only looks at the rules, or at --help, does not wait for boto3.
+        import boto3.session  # noqa: PLC0415 - as above
+        from botocore.config import Config  # noqa: PLC0415 - as above
+
+        from ledger_db._logging import hide_secrets_of_botocore  # noqa: PLC0415 - as above
+
+        hide_secrets_of_botocore()
+        config = Config(
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        )
+        # A session of its own: the default one is shared by everything in the process.
+        return boto3.session.Session().client(service, config=config)  # type: ignore[call-overload] # by name
+
+    return client
+
+
+@cache
+def _runner() -> Runner:
+    # Once a process: warm calls find their connections to AWS open.
+    return Runner(rules_from(os.environ), client_maker(), announcer=announcer, emit=_write_line)
+
+
+def announcer(tools: Tools) -> Announces:
+    """Return who tells services of rotations that have ended, as the environment says."""
+    from ledger_db.rotation.announce import Announcer  # noqa: PLC0415 - only the last of four steps needs it
+
+    return Announcer(tools)
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _one_of(name: str, value: str | None, choices: frozenset[str]) -> str | None:
+    if value is not None and value not in choices:
+        raise ConfigurationError(f"{_PREFIX}{name} is none of {', '.join(sorted(choices))}; mend it")
+    return value

@@ -1,0 +1,243 @@
+"""
+How is a password of PostgreSQL changed?
+
+Two strategies.  *Single*: the role changes its own password; between that and finishSecret only AWSPENDING
+logs in.  *Alternating*: an administrator gives the other role of a pair a new password; AWSCURRENT logs in at
+every moment.
+
+In both the server gets a SCRAM verifier, never a password, and every change is one transaction.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from psycopg2 import sql
+
+from ledger_db.rotation import postgres_roles, scram
+from ledger_db.rotation.passwords import new_password
+from ledger_db.rotation.postgres_admin import admin_of, has_admin
+from ledger_db.rotation.postgres_next import check_name, check_same, check_same_server, clone_of, partner
+from ledger_db.rotation.probe import probe, session
+from ledger_db.rotation.protocol import (
+    Deadline,
+    OutOfTime,
+    Probe,
+    Secret,
+    SecretProblem,
+    ServerProblem,
+    Tools,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
+
+log = logging.getLogger(__name__)
+
+
+class PostgresSingleRotator:
+    """
+    Gives the one role of the secret a new password.
+
+    The role changes it itself.  Where that is not permitted (``rds.restrict_password_commands``) the
+    administrator of ``masterarn`` does, if the secret names one.
+    """
+
+    strategy = "postgres-single"
+    keeps_current = False
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    def next_secret(self, current: Secret) -> Mapping[str, Any]:
+        """Change the password and nothing else."""
+        check_name(current.username)
+        return {"password": new_password()}
+
+    def check(self, current: Secret, pending: Secret) -> None:
+        """Insist on the same server and the same role."""
+        check_same(current, pending, "username")
+        check_same_server(current, pending)
+
+    def probe(self, secret: Secret, deadline: Deadline) -> Probe:
+        """Log in and out."""
+        return probe(secret, self._tools.tls, deadline)
+
+    def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
+        """Ask the administrator, if there is one, whether the role has expired."""
+        return _explained(secret, probe, self._tools, deadline)
+
+    def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+        """Change the password as the role itself, else as the administrator."""
+        try:
+            with session(current, self._tools.tls, deadline) as cursor:
+                set_password(cursor, pending)
+        except ServerProblem as problem:
+            if problem.probe.verdict is not Verdict.FORBIDDEN or not has_admin(pending):
+                raise
+            with _administration(current, self._tools, deadline) as cursor:
+                set_password(cursor, pending)
+
+    def verify(self, pending: Secret, deadline: Deadline) -> None:
+        """Log in, and see that it is the role that was meant."""
+        _verify(pending, self._tools, deadline)
+
+    def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
+        """Set *wanted* as whoever of *helpers* is the same role and logs in, else as the administrator."""
+        _revert(wanted, helpers, self._tools, deadline)
+
+    def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
+        """Find nothing: there is one role and nothing to compare it with."""
+        return ()
+
+
+class PostgresAlternatingRotator:
+    """
+    Gives the other role of a pair a new password, and makes it equal to the one in use.
+
+    The pair is provisioned beforehand and named in the secret as ``users``; both are members of one NOLOGIN
+    role that owns everything, so that either can use what the other made.
+    """
+
+    keeps_current = True
+
+    def __init__(self, tools: Tools, *, clone: bool = False) -> None:
+        """
+        Choose the pair.
+
+        Args:
+            tools: To work with.
+
+            clone: Alternate between ``user`` and ``user_clone``, which is made if it is missing, as AWS's own
+                function does: for secrets that it has rotated until now.  What the clone makes belongs to
+                the clone; a pair with a common owner does not have that problem.
+        """
+        self._tools = tools
+        self._clone = clone
+        self.strategy = "postgres-alternating-clone" if clone else "postgres-alternating"
+
+    def next_secret(self, current: Secret) -> Mapping[str, Any]:
+        """Change to the other role of the pair, with a new password."""
+        if not has_admin(current):
+            raise SecretProblem(
+                f"field 'masterarn' of secret {current.name!r} is missing; the alternating strategy needs an "
+                "administrator's secret there, or choose 'postgres-single' in the field 'strategy'"
+            )
+        return {"username": self._other(current), "password": new_password()}
+
+    def check(self, current: Secret, pending: Secret) -> None:
+        """Insist on the same server, the same administrator and the other role of the pair."""
+        check_same_server(current, pending)
+        for name in ("masterarn", "admin_secret_arn", "users"):
+            check_same(current, pending, name)
+        if pending.username != self._other(current):
+            raise SecretProblem(f"the 'username' in AWSPENDING is not the one after {current.username!r}")
+
+    def probe(self, secret: Secret, deadline: Deadline) -> Probe:
+        """Log in and out."""
+        return probe(secret, self._tools.tls, deadline)
+
+    def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
+        """Ask the administrator whether the role has expired."""
+        return _explained(secret, probe, self._tools, deadline)
+
+    def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+        """Mend what differs between the roles and set the password, in one transaction."""
+        with _administration(current, self._tools, deadline) as cursor:
+            self._provide(cursor, current, pending)
+            mended, left = postgres_roles.align(cursor, model=current.username, other=pending.username)
+            set_password(cursor, pending)
+        for event, drift in (("role.drift_mended", mended), ("role.drift_left", left)):
+            if drift:
+                log.warning(event, extra={"role": pending.username, "drift": list(drift)})
+
+    def verify(self, pending: Secret, deadline: Deadline) -> None:
+        """Log in, and see that it is the role that was meant."""
+        _verify(pending, self._tools, deadline)
+
+    def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
+        """Set *wanted* as whoever of *helpers* is the same role and logs in, else as the administrator."""
+        _revert(wanted, helpers, self._tools, deadline)
+
+    def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
+        """Compare the roles of the pair."""
+        with _administration(current, self._tools, deadline) as cursor:
+            return postgres_roles.differences(cursor, model=current.username, other=self._other(current))
+
+    def _other(self, current: Secret) -> str:
+        other = clone_of(current.username) if self._clone else partner(current)
+        check_name(other)
+        return other
+
+    def _provide(self, cursor: "Cursor", current: Secret, pending: Secret) -> None:
+        if postgres_roles.exists(cursor, pending.username):
+            return
+        if not self._clone:
+            what = f"role {pending.username} does not exist at {current.host}; the pair is made beforehand"
+            raise ServerProblem(Probe(Verdict.FAILED_CHECK, what))
+        names = {"new": sql.Identifier(pending.username), "model": sql.Identifier(current.username)}
+        cursor.execute(sql.SQL("CREATE ROLE {new} LOGIN").format(**names))
+        cursor.execute(sql.SQL("GRANT {model} TO {new}").format(**names))
+
+
+def set_password(cursor: "Cursor", secret: Secret) -> None:
+    """Give the role of *secret* its password, as a verifier that was computed here."""
+    cursor.execute(
+        sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+            sql.Identifier(secret.username), sql.Literal(scram.verifier(secret.password))
+        )
+    )
+
+
+@contextmanager
+def _administration(current: Secret, tools: Tools, deadline: Deadline) -> "Iterator[Cursor]":
+    with session(admin_of(current, tools), tools.tls, deadline) as cursor:
+        yield cursor
+
+
+def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
+    with session(pending, tools.tls, deadline) as cursor:
+        cursor.execute("SELECT session_user::text")
+        found = cursor.fetchone()
+    if found != (pending.username,):
+        # A pooler or a user name map in between: what was tested is then not what was set.
+        raise ServerProblem(
+            Probe(
+                Verdict.FAILED_CHECK, f"whoever logs in as {pending.username} is another user on the server"
+            )
+        )
+
+
+def _revert(wanted: Secret, helpers: tuple[Secret, ...], tools: Tools, deadline: Deadline) -> None:
+    same_role = [helper for helper in helpers if helper.username == wanted.username]
+    for helper in same_role:
+        if probe(helper, tools.tls, deadline).ok:
+            with session(helper, tools.tls, deadline) as cursor:
+                set_password(cursor, wanted)
+            return
+    if not has_admin(wanted):
+        raise ServerProblem(
+            Probe(
+                Verdict.REFUSED,
+                f"no version of the secret logs in as {wanted.username}, and it names no administrator",
+            )
+        )
+    with _administration(wanted, tools, deadline) as cursor:
+        set_password(cursor, wanted)
+
+
+def _explained(secret: Secret, probe: Probe, tools: Tools, deadline: Deadline) -> Probe:
+    if probe.verdict is not Verdict.REFUSED or not has_admin(secret):
+        return probe
+    try:
+        with _administration(secret, tools, deadline) as cursor:
+            if postgres_roles.has_expired(cursor, secret.username):
+                return Probe(
+                    Verdict.EXPIRED, f"role {secret.username} has expired (VALID UNTIL is in the past)"
+                )
+    except (ServerProblem, SecretProblem, OutOfTime) as problem:
+        # The closer look is a courtesy; what is reported is the refusal.
+        log.debug("role.not_examined", extra={"error": type(problem).__name__})
+    return probe

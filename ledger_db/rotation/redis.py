@@ -1,0 +1,247 @@
+"""
+Rotates the password of an ACL user of a self-managed Redis or Valkey.
+
+The server knows two passwords at a time: AWSCURRENT's, and the next one from setSecret on.  So AWSCURRENT
+logs in at every moment, and services change over when they like.  The older one goes with the next rotation,
+or when `RedisAclRotator.retire` is called.
+
+    setSecret    ACL SETUSER app resetpass #current #pending   one command: no moment without a password
+                 ACL SAVE                                      in one transaction with it
+    testSecret   AUTH, ACL WHOAMI, PING                        as the user, on every node
+                 ACL SAVE                                      if it failed before
+
+Only SHA-256 hashes are sent: a password that was never on the wire is in no log on the other side.
+
+Who makes the change needs the rights ``+acl|getuser +acl|setuser +acl|save +multi +exec +ping``.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ledger_db.rotation import redis_login
+from ledger_db.rotation.passwords import new_password
+from ledger_db.rotation.protocol import (
+    Deadline,
+    OutOfTime,
+    Probe,
+    Secret,
+    SecretProblem,
+    ServerProblem,
+    Tools,
+    Verdict,
+)
+from ledger_db.rotation.redis_login import Node, nodes_of
+
+if TYPE_CHECKING:
+    import redis
+
+log = logging.getLogger(__name__)
+
+# Where an administrator's secret is named: AWS's word for it, and a plain one.
+_ADMIN_FIELDS = ("masterarn", "admin_secret_arn")
+# What a new version must not differ in: who may write AWSPENDING must not be able to send the administrator's
+# password elsewhere, or to change somebody else's.
+_FIXED_FIELDS = ("engine", "host", "port", "username", "nodes", "ssl", *_ADMIN_FIELDS)
+
+
+class RedisAclRotator:
+    """A `Rotator` for ACL users; the change is made by an administrator, or by the user itself if it may."""
+
+    strategy: ClassVar[str] = "redis-acl"
+    keeps_current: ClassVar[bool] = True
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    def next_secret(self, current: Secret) -> Mapping[str, Any]:
+        """Return a new password; nothing else changes."""
+        nodes_of(current)
+        return {"password": new_password()}
+
+    def check(self, current: Secret, pending: Secret) -> None:
+        """Refuse a pending version that is for another server or user."""
+        same_but_for_password(current, pending)
+
+    def probe(self, secret: Secret, deadline: Deadline) -> Probe:
+        """Log in on every node."""
+        return redis_login.probe(secret, nodes_of(secret), self._tools.tls, deadline)
+
+    def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
+        """Tell a user that is switched off, or missing, from a wrong password."""
+        if probe.verdict is not Verdict.REFUSED or _admin_field(secret) is None:
+            return probe
+        try:
+            for node, admin in self._administrators(secret):
+                with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
+                    found = _user(client, secret.username)
+                if found is None or "on" not in found["flags"]:
+                    state = "missing" if found is None else "switched off"
+                    return Probe(Verdict.REFUSED, f"user {secret.username!r} at {node} is {state}")
+        except (ServerProblem, SecretProblem, OutOfTime):
+            return probe
+        return probe
+
+    def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+        """
+        Let every node know both passwords, and no others.
+
+        Whatever happens in between, every node accepts *current* before, during and after.
+        """
+        for node, admin in self._administrators(current):
+            with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
+                _set_passwords(client, node, pending.username, (current, pending))
+
+    def verify(self, pending: Secret, deadline: Deadline) -> None:
+        """Log in everywhere, and have the change outlast a restart of the server."""
+        redis_login.verify(pending, nodes_of(pending), self._tools.tls, deadline)
+        # Once more: where the disk was full the password works and is not saved, so the step before this one
+        # finds nothing to do.
+        for node, admin in self._administrators(pending):
+            with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
+                _save(client, node)
+
+    def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
+        """Let every node know *wanted* again, besides the first of *helpers* that logs in everywhere."""
+        alive = next((helper for helper in helpers if self.probe(helper, deadline).ok), None)
+        if alive is not None:
+            same_but_for_password(wanted, alive)
+        known = (wanted,) if alive is None else (alive, wanted)
+        for node, admin in self._administrators(wanted, itself=alive or wanted):
+            with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
+                _set_passwords(client, node, wanted.username, known)
+
+    def retire(self, current: Secret, deadline: Deadline) -> None:
+        """
+        Let every node forget all passwords but that of *current*.
+
+        For the end of an overlap that should not last until the next rotation.  Sessions that are logged in
+        stay logged in.
+
+        Raises:
+            ServerProblem: *current* does not log in everywhere, so nothing was changed; or the server would
+                not change it.
+        """
+        proven = self.probe(current, deadline)
+        if not proven.ok:
+            raise ServerProblem(proven)
+        for node, admin in self._administrators(current):
+            with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
+                _set_passwords(client, node, current.username, (current,))
+
+    def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
+        """Say which nodes let the user in without a password, not at all, or with more than two."""
+        if _admin_field(current) is None:
+            return ()
+        found: list[str] = []
+        for node, admin in self._administrators(current):
+            with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
+                found += _oddities(_user(client, current.username), current.username, node)
+        return tuple(found)
+
+    def _administrators(
+        self, secret: Secret, *, itself: Secret | None = None
+    ) -> Iterator[tuple[Node, Secret]]:
+        """Yield every node with who makes the change there."""
+        field = _admin_field(secret)
+        nodes = nodes_of(secret)
+        admin = (itself or secret) if field is None else self._tools.read_secret(secret.text(field))
+        if field is not None:
+            # An administrator's password goes only where its own secret says that it belongs.
+            stray = [node for node in nodes if node not in nodes_of(admin)]
+            if stray:
+                raise SecretProblem(
+                    f"secret {secret.name!r} names {stray[0]}, which the administrator's secret "
+                    f"{admin.name!r} does not; name the same 'host' and 'port', or 'nodes', in both"
+                )
+            if admin.username == secret.username:
+                raise SecretProblem(
+                    f"secret {secret.name!r} and the administrator's secret {admin.name!r} name the same "
+                    "user; an administrator must be somebody else"
+                )
+        for node in nodes:
+            yield node, admin
+
+
+def same_but_for_password(current: Secret, pending: Secret, *more: str) -> None:
+    """
+    Raise unless *pending* is for the same user of the same server as *current*.
+
+    Args:
+        current: What AWSCURRENT holds.
+
+        pending: What AWSPENDING holds.
+
+        more: Fields that are to be compared as well.
+
+    Raises:
+        SecretProblem: Names the field.
+    """
+    for field in (*_FIXED_FIELDS, *more):
+        if current.fields.get(field) != pending.fields.get(field):
+            raise SecretProblem(
+                f"field {field!r} of secret {current.name!r} is not the same in AWSPENDING as in AWSCURRENT"
+            )
+
+
+def hashed(password: str) -> str:
+    """Return how an ACL rule names a password without holding it."""
+    return "#" + hashlib.sha256(password.encode()).hexdigest()
+
+
+def _admin_field(secret: Secret) -> str | None:
+    return next((field for field in _ADMIN_FIELDS if secret.fields.get(field)), None)
+
+
+def _set_passwords(client: "redis.Redis", node: Node, user: str, secrets: tuple[Secret, ...]) -> None:
+    # SETUSER makes a user that does not exist, one without rights and therefore without use.
+    if _user(client, user) is None:
+        raise ServerProblem(Probe(Verdict.FAILED_CHECK, f"user {user!r} does not exist at {node}"))
+    hashes = [hashed(secret.password) for secret in secrets]
+    # One transaction: a password that works, and that a restart of the server would make it forget, must not
+    # become AWSCURRENT.
+    with client.pipeline(transaction=True) as transaction:
+        # Not acl_setuser(), which has no way to say "these passwords and no others" in one command.
+        transaction.execute_command("ACL", "SETUSER", user, "resetpass", *hashes)  # type: ignore[no-untyped-call]
+        transaction.execute_command("ACL", "SAVE")  # type: ignore[no-untyped-call]
+        is_set, is_saved = transaction.execute(raise_on_error=False)
+    if isinstance(is_set, Exception):
+        raise is_set
+    log.info("rotation.passwords_set", extra={"role": user, "action": f"{len(secrets)} known at {node}"})
+    if isinstance(is_saved, Exception):
+        _judge_saving(is_saved, node)
+
+
+def _save(client: "redis.Redis", node: Node) -> None:
+    import redis  # noqa: PLC0415 - a rotation of PostgreSQL does without it
+
+    try:
+        client.acl_save()
+    except redis.ResponseError as error:
+        _judge_saving(error, node)
+
+
+def _judge_saving(error: Exception, node: Node) -> None:
+    # Users in redis.conf, or in memory only: their owner has other means to make them last.
+    if "ACL file" not in str(error):
+        raise error
+    log.info("rotation.not_saved", extra={"action": f"{node} has no aclfile"})
+
+
+def _user(client: "redis.Redis", name: str) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = client.acl_getuser(name)
+    return found or None
+
+
+def _oddities(user: dict[str, Any] | None, name: str, node: Node) -> list[str]:
+    if user is None:
+        return [f"user {name!r} does not exist at {node}"]
+    found = []
+    if "on" not in user["flags"]:
+        found.append(f"user {name!r} is switched off at {node}")
+    if "nopass" in user["flags"]:
+        found.append(f"user {name!r} needs no password at {node}")
+    if len(user["passwords"]) > 2:
+        found.append(f"user {name!r} has {len(user['passwords'])} passwords at {node}")
+    return found

@@ -1,0 +1,226 @@
+"""How does a rotation log in to Redis or Valkey, and what came of it?"""
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ledger_db.rotation.protocol import (
+    TLS,
+    Deadline,
+    Probe,
+    Secret,
+    SecretProblem,
+    ServerProblem,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    import redis
+
+DEFAULT_USER = "default"
+_PORT = 6379
+# Of one connection attempt, and of one answer.
+_MOST_SECONDS = 5.0
+_KNOCK_SECONDS = 0.5
+# Less than this is not worth beginning a login with.
+_LEAST_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server; the users of Redis are each node's own, no replication carries them."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def nodes_of(secret: Secret) -> tuple[Node, ...]:
+    """
+    Return every node that the password is for: those in ``nodes`` ("host:port"), else ``host`` and ``port``.
+
+    Raises:
+        SecretProblem: Neither is there, or not in that form.
+    """
+    named = secret.fields.get("nodes")
+    if named is None:
+        return (Node(secret.host, secret.port(default=_PORT)),)
+    if not isinstance(named, list) or not named:
+        raise _nodes_problem(secret)
+    return tuple(_node(secret, text) for text in named)
+
+
+def _node(secret: Secret, text: object) -> Node:
+    host, _, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    if not host or not port.isascii() or not port.isdecimal():
+        raise _nodes_problem(secret)
+    return Node(host, int(port))
+
+
+def _nodes_problem(secret: Secret) -> SecretProblem:
+    return SecretProblem(
+        f"field 'nodes' of secret {secret.name!r} has another form; expected a list of texts 'host:port'"
+    )
+
+
+@contextlib.contextmanager
+def logged_in(node: Node, secret: Secret, tls: TLS, deadline: Deadline) -> "Iterator[redis.Redis]":
+    """
+    Log in to *node* as *secret* says, for a ``with`` block; what goes wrong in there is translated too.
+
+    Raises:
+        ServerProblem: With the verdict.
+
+        OutOfTime: There was no time to begin.
+    """
+    import redis  # noqa: PLC0415 - a rotation of PostgreSQL does without it
+
+    seconds = deadline.wait_seconds(_MOST_SECONDS, what=f"a login to {node}", at_least=_LEAST_SECONDS)
+    try:
+        with _client(node, secret, tls, seconds) as client:
+            client.ping()
+            yield client
+    except (redis.RedisError, OSError) as error:
+        probe = judge(error, f"user {secret.username!r} at {node}")
+        if probe.verdict is Verdict.NO_ANSWER and _security(node, secret, tls) and _is_there(node):
+            # A server without TLS takes the greeting for the beginning of a command, and waits for the rest.
+            probe = Probe(Verdict.NO_TLS, f"{node} takes connections and does not answer in TLS")
+        # Without its cause: redis-py's frames hold the password in their local variables.
+        raise ServerProblem(probe) from None
+
+
+def probe(secret: Secret, nodes: tuple[Node, ...], tls: TLS, deadline: Deadline) -> Probe:
+    """Return what came of logging in everywhere: the first answer that is not ok, else ok."""
+    for node in nodes:
+        try:
+            with logged_in(node, secret, tls, deadline):
+                pass
+        except ServerProblem as problem:
+            return problem.probe
+    return Probe(Verdict.OK)
+
+
+def verify(secret: Secret, nodes: tuple[Node, ...], tls: TLS, deadline: Deadline) -> None:
+    """
+    Log in everywhere and see that the server takes us for whom we mean to be.
+
+    Raises:
+        ServerProblem: It does not, or does not let us in.
+
+        OutOfTime: There was no time.
+    """
+    for node in nodes:
+        with logged_in(node, secret, tls, deadline) as client:
+            who = _who_am_i(client)
+        if who not in (None, secret.username):
+            raise ServerProblem(
+                Probe(Verdict.FAILED_CHECK, f"{node} takes user {secret.username!r} for another one")
+            )
+
+
+def _who_am_i(client: "redis.Redis") -> str | None:
+    import redis  # noqa: PLC0415 - as above
+
+    try:
+        return str(client.acl_whoami())
+    except redis.ResponseError as error:
+        # A user need not have the right to ask, and Redis 5 has no ACL.  The login itself named the user.
+        if isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error):
+            return None
+        raise
+
+
+def _client(node: Node, secret: Secret, tls: TLS, seconds: float) -> "redis.Redis":
+    import redis  # noqa: PLC0415 - as above
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    return redis.Redis(
+        host=node.host,
+        port=node.port,
+        # None: AUTH with one argument, which an AUTH token needs before Redis 6 and is the same after.
+        username=None if secret.username == DEFAULT_USER else secret.username,
+        password=str(secret.password),
+        protocol=2,
+        decode_responses=True,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        # redis-py repeats a refused login for three seconds; here it is an answer.
+        retry=Retry(NoBackoff(), 0),
+        **_security(node, secret, tls),
+    )
+
+
+def _security(node: Node, secret: Secret, tls: TLS) -> dict[str, Any]:
+    mode = tls.mode_for(node.host)
+    wanted = secret.fields.get("ssl")
+    # Redis negotiates nothing.  The secret may ask for more than the configuration does, never for less: who
+    # can write it must not be able to have the login sent in clear.
+    if mode in {"disable", "allow", "prefer"} and wanted not in (True, "true"):
+        return {}
+    return {
+        "ssl": True,
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": mode != "verify-ca",
+        "ssl_ca_certs": tls.ca_file,
+    }
+
+
+def _is_there(node: Node) -> bool:
+    try:
+        socket.create_connection((node.host, node.port), timeout=_KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def judge(error: BaseException, who: str) -> Probe:
+    """Return the verdict on what redis-py raised; its text stays here."""
+    text = str(error)
+    for words, verdict, what in _ANSWERS:
+        if any(word in text for word in words):
+            return Probe(verdict, f"{who}: {what}")
+    for link in _chain(error):
+        for kind, verdict, what in _KINDS:
+            if isinstance(link, kind):
+                return Probe(verdict, f"{who}: {what}")
+    return Probe(Verdict.UNKNOWN, f"{who}: {type(error).__name__}")
+
+
+_ANSWERS: tuple[tuple[tuple[str, ...], Verdict, str], ...] = (
+    (("WRONGPASS", "invalid username-password", "invalid password"), Verdict.REFUSED, "login refused"),
+    (("NOAUTH", "Authentication required"), Verdict.REFUSED, "login needed"),
+    (("without any password configured",), Verdict.REFUSED, "the server has no password"),
+    (("no permissions", "NOPERM", "protected mode"), Verdict.FORBIDDEN, "a rule of the server forbids it"),
+    (("READONLY", "read only replica"), Verdict.FORBIDDEN, "this node is a read-only replica"),
+    (("max number of clients",), Verdict.TOO_MANY_CONNECTIONS, "no connection is free"),
+    (("loading the dataset", "LOADING", "MASTERDOWN", "BUSY "), Verdict.NOT_READY, "not ready"),
+    (("certificate verify failed", "CERTIFICATE_VERIFY_FAILED"), Verdict.WRONG_CERTIFICATE, "not trusted"),
+    (("Hostname mismatch", "doesn't match"), Verdict.WRONG_CERTIFICATE, "a certificate for another name"),
+    (("WRONG_VERSION_NUMBER", "wrong version number", "RECORD_LAYER"), Verdict.NO_TLS, "it has no TLS"),
+    (("Connection closed by server",), Verdict.NOT_READY, "it hung up; does it insist on TLS?"),
+    (("Connection refused",), Verdict.CLOSED_PORT, "nobody listens there"),
+    (("Timeout", "timed out"), Verdict.NO_ANSWER, "no answer"),
+)
+_KINDS: tuple[tuple[type[BaseException], Verdict, str], ...] = (
+    (ssl.SSLCertVerificationError, Verdict.WRONG_CERTIFICATE, "its certificate is not trusted"),
+    (ssl.SSLError, Verdict.NO_TLS, "no TLS could be agreed on"),
+    (socket.gaierror, Verdict.NO_ADDRESS, "DNS does not know the host"),
+    (ConnectionRefusedError, Verdict.CLOSED_PORT, "nobody listens there"),
+    (ConnectionResetError, Verdict.NOT_READY, "it hung up; does it insist on TLS?"),
+    (TimeoutError, Verdict.NO_ANSWER, "no answer"),
+    (OSError, Verdict.NO_ANSWER, "no way to it"),
+)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

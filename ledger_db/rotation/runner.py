@@ -1,0 +1,241 @@
+"""
+How is one call carried out, wherever it comes from: Lambda, a terminal, a sandbox?
+
+The runner reads the labels, checks that the secret is allowed, picks the strategy, runs the step, measures
+and announces.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ledger_db.rotation import journal
+from ledger_db.rotation.answers import CURRENT, PENDING, PREVIOUS, Labels
+from ledger_db.rotation.failures import EventInvalid, SecretNotAllowed, Stopped, explained
+from ledger_db.rotation.protocol import TLS, Deadline, Probe, Rotator, Secret, Tools, Verdict
+from ledger_db.rotation.repair import Repair, Repaired
+from ledger_db.rotation.request import Request, is_allowed
+from ledger_db.rotation.steps import Outcome, Steps
+from ledger_db.rotation.strategies import STRATEGIES, strategy_of
+from ledger_db.rotation.versions import VISIBLE_SECONDS, Versions
+
+log = logging.getLogger(__name__)
+
+
+class Announces(Protocol):
+    """Tells services that a rotation has ended; never raises."""
+
+    def announce(self, secret_id: str, version_id: str, strategy: str, deadline: Deadline) -> object:
+        """Say that AWSCURRENT of *secret_id* is *version_id* now; no value is told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """
+    What this installation allows and wants.
+
+    Attributes:
+        allowed: Names, ARNs or patterns of the secrets that may be rotated.
+
+        strategy: For secrets that do not name one; None to go by the engine.
+
+        tls: How servers are connected to.
+
+        only_if_enabled: Refuse a secret whose rotation was cancelled.
+
+        visible_seconds: How long a value that was put just now may take to be seen.
+    """
+
+    allowed: tuple[str, ...]
+    strategy: str | None = None
+    tls: TLS = field(default_factory=TLS)
+    only_if_enabled: bool = False
+    visible_seconds: float = VISIBLE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """
+    What a dry run sees.
+
+    Attributes:
+        strategy: Which one a rotation would use.
+
+        versions: Label to version id.
+
+        probes: Label to what came of a login with it.
+
+        drift: What is not as it should be around the users.
+    """
+
+    strategy: str
+    versions: Mapping[str, str]
+    probes: Mapping[str, Probe]
+    drift: tuple[str, ...]
+
+
+class Runner:
+    """
+    Carries out steps, repairs and dry runs.
+
+    Args:
+        rules: What is allowed.
+
+        client: Makes boto3 clients by the name of the service; asked again each time, so it may cache.
+
+        announcer: Makes who is told of every rotation that ended; nobody if None.
+
+        emit: Gets lines of metrics; nobody if None.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        client: Callable[[str], Any],
+        *,
+        announcer: Callable[[Tools], Announces] | None = None,
+        emit: Callable[[str], None] | None = None,
+    ) -> None:
+        self._rules = rules
+        self._client = client
+        self._announcer = announcer
+        self._emit = emit
+        # Since when only AWSPENDING logs in, by token; on the clock of time.monotonic.  In memory only: the
+        # four calls of a rotation nearly always meet the same warm process, and a metric is worth no more.
+        self._gaps: dict[str, float] = {}
+
+    def step(self, request: Request, deadline: Deadline) -> Outcome:
+        """
+        Do one step.
+
+        Raises:
+            StepFailed: See its message.
+        """
+        began = time.monotonic()
+        strategy, outcome = "unknown", "failed"
+        try:
+            where = f"{request.step} of {request.secret_id}"
+            case = self._case(request.secret_id, deadline, where, rotation_token=request.rotation_token)
+            strategy = case.rotator.strategy
+            steps = Steps(case.versions, case.rotator, deadline, current=case.current, token=request.token)
+            done = steps.run(request.step, case.labels)
+            outcome = done.value
+            if done is Outcome.DONE:
+                self._after(request, case, deadline)
+        except Exception as error:
+            # The class and no traceback: whoever called gets that; a log gets chosen fields only.
+            fields = {"step": request.step, "secret": request.secret_id, "error": type(error).__name__}
+            log.error("step.failed", extra=fields)  # noqa: TRY400 - as above
+            raise
+        finally:
+            self._measure(request, deadline, strategy=strategy, outcome=outcome, began=began)
+        return done
+
+    def repair(self, secret_id: str, deadline: Deadline) -> Repaired:
+        """
+        Bring a rotation that stopped half way to a consistent end.
+
+        Raises:
+            StepFailed: See its message.
+        """
+        case = self._case(secret_id, deadline, f"repair of {secret_id}")
+        done = Repair(case.versions, case.rotator, deadline, current=case.current).run(case.labels)
+        if done is Repaired.FINISHED and case.labels.pending is not None:
+            self._announce(case, case.labels.pending, deadline)
+        return done
+
+    def examine(self, secret_id: str, deadline: Deadline) -> Findings:
+        """
+        Look at everything and change nothing.
+
+        Raises:
+            StepFailed: The secret could not be read, or the administrator not log in.
+        """
+        where = f"dry run of {secret_id}"
+        case = self._case(secret_id, deadline, where)
+        with explained(where, lambda: "nothing was changed"):
+            case.rotator.next_secret(case.current)
+            holders = case.labels.holders
+            secrets = {CURRENT: case.current, PREVIOUS: case.versions.previous()}
+            if case.labels.pending is not None:
+                secrets[PENDING] = case.versions.pending(case.labels.pending)
+            probes = {
+                label: Probe(Verdict.FAILED_CHECK, "it holds no value")
+                if secret is None
+                else case.rotator.probe(secret, deadline)
+                for label, secret in secrets.items()
+                if label in holders
+            }
+            return Findings(
+                case.rotator.strategy, holders, probes, case.rotator.drift(case.current, deadline)
+            )
+
+    def _case(
+        self, secret_id: str, deadline: Deadline, where: str, *, rotation_token: str | None = None
+    ) -> "_Case":
+        versions = Versions(
+            self._client("secretsmanager"),
+            secret_id,
+            deadline,
+            rotation_token=rotation_token,
+            visible_seconds=self._rules.visible_seconds,
+        )
+        with explained(where, lambda: "nothing was changed"):
+            labels = versions.labels()
+            if not is_allowed(labels, self._rules.allowed):
+                raise Stopped(SecretNotAllowed, "this function is not configured to rotate that secret")
+            if self._rules.only_if_enabled and labels.rotation_enabled is False:
+                raise Stopped(EventInvalid, "rotation is not enabled for that secret")
+            current = versions.current()
+            strategy = strategy_of(current, configured=self._rules.strategy)
+            rotator = STRATEGIES[strategy](self._tools(deadline))
+        return _Case(versions, labels, current, rotator)
+
+    def _after(self, request: Request, case: "_Case", deadline: Deadline) -> None:
+        if request.step == "setSecret" and not case.rotator.keeps_current:
+            self._gaps[request.token] = time.monotonic()
+        if request.step != "finishSecret":
+            return
+        began = self._gaps.pop(request.token, None)
+        if case.rotator.keeps_current or began is not None:
+            gap_ms = 0.0 if began is None else 1000 * (time.monotonic() - began)
+            self._write({"CredentialGapMs": gap_ms}, {"strategy": case.rotator.strategy})
+        self._announce(case, request.token, deadline)
+
+    def _announce(self, case: "_Case", version: str, deadline: Deadline) -> None:
+        if self._announcer is not None:
+            announcer = self._announcer(self._tools(deadline))
+            announcer.announce(case.labels.arn, version, case.rotator.strategy, deadline)
+
+    def _tools(self, deadline: Deadline) -> Tools:
+        def read_secret(secret_id: str) -> Secret:
+            return Versions(self._client("secretsmanager"), secret_id, deadline).current()
+
+        return Tools(read_secret=read_secret, client=self._client, tls=self._rules.tls)
+
+    def _measure(
+        self, request: Request, deadline: Deadline, *, strategy: str, outcome: str, began: float
+    ) -> None:
+        duration_ms = 1000 * (time.monotonic() - began)
+        dimensions = {"step": request.step, "strategy": strategy, "outcome": outcome}
+        self._write({"StepDuration": duration_ms, "Outcome": 1}, dimensions)
+        fields = {"duration_ms": round(duration_ms), "remaining_ms": round(1000 * deadline.remaining_seconds)}
+        names = {"secret": request.secret_id, "version": request.token}
+        log.info("step.ended", extra={**dimensions, **names, **fields})
+
+    def _write(self, figures: Mapping[str, float], dimensions: Mapping[str, str]) -> None:
+        if self._emit is not None:
+            self._emit(journal.metrics_line(figures, dimensions=dimensions))
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A secret and who can rotate it."""
+
+    versions: Versions
+    labels: Labels
+    current: Secret
+    rotator: Rotator

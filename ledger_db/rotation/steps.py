@@ -1,0 +1,240 @@
+"""
+The four steps of a rotation, once, for every kind of server.
+
+    createSecret   a version with a new password gets AWSPENDING        nothing has changed for anybody
+    setSecret      the server learns it, after every login was tried    never after an unclear answer
+    testSecret     somebody logs in with it                             a failure is undone where that helps
+    finishSecret   AWSCURRENT moves to it, AWSPENDING goes              only if it logs in at this moment
+
+Each may be cut off at any point and be called again with the same token, in any order, by several callers.
+"""
+
+import logging
+from enum import Enum
+
+from ledger_db.rotation.answers import PENDING, Labels
+from ledger_db.rotation.failures import ForeignRotation, NothingPending, Stopped, explained
+from ledger_db.rotation.protocol import (
+    Deadline,
+    Probe,
+    Rotator,
+    Secret,
+    SecretProblem,
+    ServerProblem,
+    Verdict,
+)
+from ledger_db.rotation.versions import Versions
+
+log = logging.getLogger(__name__)
+
+STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
+
+_LOOK_AGAIN_AFTER = frozenset({Verdict.REFUSED, Verdict.NOT_READY})
+# What a test of the new password may fail with that giving the old one back would mend.
+_UNDO_AFTER = frozenset({Verdict.REFUSED, Verdict.FAILED_CHECK, Verdict.FORBIDDEN})
+
+
+class Outcome(Enum):
+    """What a step that did not fail has done."""
+
+    DONE = "done"
+    NOTHING_TO_DO = "nothing_to_do"
+    """An earlier attempt did it."""
+
+    TESTED_CURRENT = "tested_current"
+    """There is no new version: the caller only wants to know whether a rotation could work."""
+
+
+class Steps:
+    """
+    One rotation of one secret.
+
+    Args:
+        versions: Of the secret.
+
+        rotator: For its kind of server.
+
+        deadline: For the step.
+
+        current: What AWSCURRENT holds.
+
+        token: Names the rotation, and is the id of the version that it makes.
+    """
+
+    def __init__(
+        self, versions: Versions, rotator: Rotator, deadline: Deadline, *, current: Secret, token: str
+    ) -> None:
+        self._versions = versions
+        self._rotator = rotator
+        self._deadline = deadline
+        self._current = current
+        self._token = token
+        self._state = "nothing was changed"
+
+    def run(self, step: str, labels: Labels) -> Outcome:
+        """
+        Do one *step*.
+
+        Args:
+            step: One of ``STEPS``.
+
+            labels: As they are now.
+
+        Raises:
+            StepFailed: With the step, the secret, what is wrong, what is true now, what to do next.
+        """
+        todo = {
+            "createSecret": self._create,
+            "setSecret": self._set,
+            "testSecret": self._test,
+            "finishSecret": self._finish,
+        }[step]
+        with explained(f"{step} of {labels.name}", lambda: self._state):
+            if labels.current == self._token:
+                return self._tidy(labels)
+            if labels.pending not in {None, self._token}:
+                # Not ours to remove: its password may be on the server already.
+                raise Stopped(
+                    ForeignRotation, f"AWSPENDING is on version {labels.pending}, of another rotation"
+                )
+            return todo(labels)
+
+    def _tidy(self, labels: Labels) -> Outcome:
+        """End what an earlier attempt began: the label is all that can be left."""
+        if labels.holders.get(PENDING) == self._token:
+            self._state = "the rotation is complete but for the label AWSPENDING"
+            self._versions.remove_pending(self._token)
+            return Outcome.DONE
+        return Outcome.NOTHING_TO_DO
+
+    def _create(self, labels: Labels) -> Outcome:
+        # Not patient: where this is the first attempt there is nothing to wait for, and where it is not, the
+        # put below finds out.
+        if self._versions.pending(self._token, patient=False) is not None:
+            return Outcome.NOTHING_TO_DO
+        fields = {**self._current.fields, **self._rotator.next_secret(self._current)}
+        self._state = "AWSPENDING may hold a password that the server does not have; AWSCURRENT is unchanged"
+        if self._versions.put_pending(self._token, fields):
+            return Outcome.DONE
+        # The version had a value before this call, that was not visible: one value a version, for ever.
+        if self._versions.pending(self._token) is None:
+            raise Stopped(
+                NothingPending, f"version {self._token} was given up; its AWSPENDING was taken away"
+            )
+        return Outcome.NOTHING_TO_DO
+
+    def _set(self, labels: Labels) -> Outcome:
+        pending = self._require_pending()
+        # Before any login: these checks are about who may be sent where.
+        self._rotator.check(self._current, pending)
+        self._state = "nothing was written to the server; AWSCURRENT is unchanged"
+        if self._logs_in(pending):
+            return Outcome.NOTHING_TO_DO
+        try:
+            self._apply(pending)
+        except ServerProblem as problem:
+            # Another call of this step may have been quicker, which is how AWSCURRENT came to be refused; or
+            # the change was made and the answer lost.
+            if problem.probe.verdict not in _LOOK_AGAIN_AFTER or not self._logs_in(pending):
+                raise
+            return Outcome.NOTHING_TO_DO
+        return Outcome.DONE
+
+    def _apply(self, pending: Secret) -> None:
+        accepted = self._accepted(self._current)
+        self._state = "the server may have the password in AWSPENDING; AWSCURRENT is unchanged"
+        self._rotator.apply(accepted, pending, self._deadline)
+
+    def _test(self, labels: Labels) -> Outcome:
+        self._state = "AWSCURRENT is unchanged"
+        pending = None if labels.pending is None else self._versions.pending(self._token)
+        if pending is None or pending.fields == self._current.fields:
+            # RotateImmediately=false: Secrets Manager calls this step alone, with an empty version or a copy.
+            self._rotator.verify(self._current, self._deadline)
+            return Outcome.TESTED_CURRENT
+        try:
+            self._rotator.verify(pending, self._deadline)
+        except ServerProblem as problem:
+            self._undo(self._current, pending, problem.probe)
+            raise ServerProblem(self._explain(pending, problem.probe)) from problem
+        return Outcome.DONE
+
+    def _finish(self, labels: Labels) -> Outcome:
+        self._state = "AWSCURRENT is unchanged"
+        pending = self._require_pending()
+        if labels.current is None:
+            raise Stopped(NothingPending, "the secret has no AWSCURRENT")
+        # Whatever was tested before: what everybody will use from the next line on logs in now.
+        probe = self._rotator.probe(pending, self._deadline)
+        if not probe.ok:
+            raise ServerProblem(self._explain(pending, probe))
+        self._state = "AWSCURRENT may have moved to the new version, which logs in"
+        self._versions.promote(self._token, instead_of=labels.current)
+        self._versions.remove_pending(self._token)
+        return Outcome.DONE
+
+    def _require_pending(self) -> Secret:
+        pending = self._versions.pending(self._token)
+        if pending is None:
+            raise Stopped(NothingPending, f"version {self._token} with AWSPENDING holds no value")
+        return pending
+
+    def _logs_in(self, secret: Secret) -> bool:
+        return logs_in(self._rotator, secret, self._deadline)
+
+    def _accepted(self, current: Secret) -> Secret:
+        """
+        Return the version that the server accepts now: AWSCURRENT, or the one before it.
+
+        An application that logs in proves that this is its own server; an administrator is sent nowhere else.
+        """
+        if self._logs_in(current):
+            return current
+        previous = None if self._rotator.keeps_current else self._versions.previous()
+        if previous is not None and self._is_of_same_server(current, previous) and self._logs_in(previous):
+            return previous
+        what = f"the server accepts neither AWSPENDING nor AWSCURRENT of {current.name}"
+        raise ServerProblem(self._explain(current, Probe(Verdict.REFUSED, what)))
+
+    def _is_of_same_server(self, current: Secret, previous: Secret) -> bool:
+        # What AWSPREVIOUS says is as little trusted as AWSPENDING.
+        try:
+            self._rotator.check(current, previous)
+        except SecretProblem:
+            return False
+        return True
+
+    def _explain(self, secret: Secret, probe: Probe) -> Probe:
+        return self._rotator.explain(secret, probe, self._deadline)
+
+    def _undo(self, current: Secret, pending: Secret, probe: Probe) -> None:
+        """
+        Give the server the password in AWSCURRENT back, if *pending* is no good and nothing else works.
+
+        Only where AWSCURRENT is proven dead: where it logs in, nobody is hurt by leaving things as they are.
+        """
+        if self._rotator.keeps_current or probe.verdict not in _UNDO_AFTER:
+            return
+        if self._rotator.probe(current, self._deadline).verdict is not Verdict.REFUSED:
+            return
+        previous = self._versions.previous()
+        helpers = (pending,) if previous is None else (pending, previous)
+        self._state = "neither AWSCURRENT nor AWSPENDING works"
+        self._rotator.revert(current, helpers, self._deadline)
+        self._state = "the server has the password in AWSCURRENT again"
+        # Otherwise a retry would set the same password again, and applications would try it.
+        self._versions.remove_pending(self._token)
+        log.warning("rotation.undone", extra={"secret": current.name, "version": self._token})
+
+
+def logs_in(rotator: Rotator, secret: Secret, deadline: Deadline) -> bool:
+    """
+    Whether *secret* logs in.
+
+    Raises:
+        ServerProblem: There is no clear answer, so nothing may be written.
+    """
+    probe = rotator.probe(secret, deadline)
+    if probe.ok or probe.verdict is Verdict.REFUSED:
+        return probe.ok
+    raise ServerProblem(probe)

@@ -1,0 +1,208 @@
+"""
+How are the versions and labels of one secret read and moved during a rotation?
+
+Everything here may be repeated with the same token, and may meet somebody else who does the same.  Reads come
+before writes; the one write that counts, moving AWSCURRENT, is a compare-and-swap.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from ledger_db.rotation.answers import (
+    CURRENT,
+    PENDING,
+    PREVIOUS,
+    Labels,
+    code_of,
+    problem_of,
+    secret_from,
+)
+from ledger_db.rotation.failures import LabelsMoved, SecretsManagerFailed, SecretUnusable, Stopped
+from ledger_db.rotation.protocol import Deadline, Secret, SecretProblem
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+VISIBLE_SECONDS = 5.0
+# The second is what AWS says if the version exists and the label is on another.
+_NO_VALUE = ("ResourceNotFoundException", "InvalidRequestException")
+_FIRST_WAIT_SECONDS = 0.05
+_LONGEST_WAIT_SECONDS = 1.0
+
+
+class Versions:
+    """
+    The versions of one secret.
+
+    Args:
+        client: For Secrets Manager.
+
+        secret_id: Name or ARN.
+
+        deadline: For everything that is done through this object.
+
+        rotation_token: Given by Secrets Manager where the function works with somebody else's permissions;
+            sensitive, so it is passed on and nothing else.
+
+        visible_seconds: How long a value that was put just now may take to be seen.
+
+        sleep: Waits.
+    """
+
+    def __init__(
+        self,
+        client: "SecretsManagerClient",
+        secret_id: str,
+        deadline: Deadline,
+        *,
+        rotation_token: str | None = None,
+        visible_seconds: float = VISIBLE_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._secret_id = secret_id
+        self._deadline = deadline
+        self._rotation_token = rotation_token
+        self._visible_seconds = visible_seconds
+        self._sleep = sleep
+
+    def labels(self) -> Labels:
+        """Return who carries which label now."""
+        with self._translated("DescribeSecret"):
+            answer = self._client.describe_secret(SecretId=self._secret_id)
+        versions = answer.get("VersionIdsToStages", {})
+        if "ARN" not in answer:
+            raise Stopped(SecretsManagerFailed, "Secrets Manager answered DescribeSecret with something else")
+        return Labels(
+            arn=answer["ARN"],
+            name=answer.get("Name", self._secret_id),
+            rotation_enabled=answer.get("RotationEnabled"),
+            holders={label: version for version, labels in versions.items() for label in labels},
+        )
+
+    def current(self) -> Secret:
+        """
+        Return what AWSCURRENT holds.
+
+        Raises:
+            Stopped: It holds nothing, or could not be read.
+        """
+        found = self._read(VersionStage=CURRENT)
+        if found is None:
+            raise Stopped(SecretUnusable, "AWSCURRENT holds no value")
+        return found
+
+    def previous(self) -> Secret | None:
+        """Return what AWSPREVIOUS holds; None if it holds nothing, or nothing that can be used."""
+        with suppress(SecretProblem):
+            return self._read(VersionStage=PREVIOUS)
+        return None
+
+    def value_of(self, version: str) -> Secret | None:
+        """Return the value of a *version*, whatever its labels; None if it has none, or is not there."""
+        return self._read(VersionId=version)
+
+    def pending(self, token: str, *, patient: bool = True) -> Secret | None:
+        """
+        Return the value of the version *token*, if that carries AWSPENDING.
+
+        Args:
+            token: The version.
+
+            patient: Wait a while for it: Secrets Manager may not show at once what it has accepted.
+        """
+        give_up = Deadline.after(self._visible_seconds if patient else 0.0)
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            found = self._read(VersionId=token, VersionStage=PENDING)
+            if found is not None or give_up.remaining_seconds == 0.0:
+                return found
+            self._sleep(self._deadline.wait_seconds(wait, what="the new version to become visible"))
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    def put_pending(self, token: str, fields: Mapping[str, Any]) -> bool:
+        """
+        Give the version *token* its value, and AWSPENDING.
+
+        Returns:
+            False if the version has another value already: an earlier attempt was here, whose answer was
+            lost.  That value counts; read it again.
+        """
+        passed_on = {} if self._rotation_token is None else {"RotationToken": self._rotation_token}
+        try:
+            with self._translated("PutSecretValue", but=("ResourceExistsException",)):
+                self._client.put_secret_value(
+                    SecretId=self._secret_id,
+                    ClientRequestToken=token,
+                    SecretString=json.dumps(dict(fields)),
+                    VersionStages=[PENDING],
+                    **passed_on,
+                )
+        except self._client.exceptions.ResourceExistsException:
+            return False
+        return True
+
+    def promote(self, token: str, *, instead_of: str) -> None:
+        """
+        Move AWSCURRENT from the version *instead_of* to *token*: all or nothing.
+
+        Raises:
+            Stopped: AWSCURRENT was on neither.
+        """
+        try:
+            with self._translated("UpdateSecretVersionStage", but=("InvalidParameterException",)):
+                self._client.update_secret_version_stage(
+                    SecretId=self._secret_id,
+                    VersionStage=CURRENT,
+                    MoveToVersionId=token,
+                    RemoveFromVersionId=instead_of,
+                )
+        except self._client.exceptions.InvalidParameterException as error:
+            # Our own call, repeated by the SDK after its answer was lost, is refused as well.
+            if self.labels().current != token:
+                raise Stopped(
+                    LabelsMoved, f"AWSCURRENT is no longer on version {instead_of}, so it was not moved"
+                ) from error
+
+    def remove_pending(self, version: str) -> None:
+        """Take AWSPENDING from *version*; nothing happens if it is not there."""
+        try:
+            with self._translated("UpdateSecretVersionStage", but=("InvalidParameterException",)):
+                self._client.update_secret_version_stage(
+                    SecretId=self._secret_id, VersionStage=PENDING, RemoveFromVersionId=version
+                )
+        except self._client.exceptions.InvalidParameterException as error:
+            if self.labels().holders.get(PENDING) == version:
+                raise Stopped(LabelsMoved, f"AWSPENDING could not be taken from version {version}") from error
+
+    def _read(self, **which: str) -> Secret | None:
+        try:
+            with self._translated("GetSecretValue", but=_NO_VALUE):
+                answer = self._client.get_secret_value(SecretId=self._secret_id, **which)
+        except (
+            self._client.exceptions.ResourceNotFoundException,
+            self._client.exceptions.InvalidRequestException,
+        ):
+            return None
+        return secret_from(answer, name=self._secret_id)
+
+    @contextmanager
+    def _translated(self, operation: str, *, but: tuple[str, ...] = ()) -> Iterator[None]:
+        """Make a `Stopped` of every refusal, *but* those that are an answer to the caller."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - comes with the client
+
+        self._deadline.wait_seconds(0.0, what=f"{operation} of Secrets Manager")
+        try:
+            yield
+        except ClientError as error:
+            if code_of(error) in but:
+                raise
+            raise problem_of(operation, error) from error
+        except BotoCoreError as error:
+            # The class and no text: that of a parser holds what it was parsing.
+            raise Stopped(
+                SecretsManagerFailed, f"{operation} of Secrets Manager failed with {type(error).__name__}"
+            ) from error

@@ -1,0 +1,114 @@
+"""Does `ledger-db rotate` do what a person at a terminal expects?"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ledger_db.operate import cli
+from ledger_db.sandbox import Sandbox
+from tests.rotations import Rotations, new_token, own_secret
+
+
+@pytest.fixture
+def pair(environment: Sandbox) -> Iterator[Rotations]:
+    """A secret of the test's own; the terminal's environment leads to it."""
+    with own_secret(environment, "postgres-alternating") as rotations:
+        yield rotations
+
+
+def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Type a command; return its status and what it has printed, errors included."""
+    status = cli.main(["rotate", *arguments])
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err
+
+
+def test_a_secret_is_rotated(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four steps, a line each, under the version that they make."""
+    status, printed = typed(capsys, pair.secret_id)
+
+    assert status == 0
+    assert printed.splitlines() == [
+        f"{pair.secret_id}: version {pair.labels()['AWSCURRENT']}",
+        "  createSecret: done",
+        "  setSecret: done",
+        "  testSecret: done",
+        "  finishSecret: done",
+    ]
+    assert pair.logs_in()
+
+
+def test_steps_can_be_done_one_by_one(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the token of the first for the others."""
+    token = new_token()
+    for step in ("createSecret", "setSecret", "testSecret", "finishSecret"):
+        assert typed(capsys, pair.secret_id, "--step", step, "--token", token)[0] == 0
+
+    assert pair.labels()["AWSCURRENT"] == token
+
+
+def test_a_dry_run_reports_and_changes_nothing(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 0 if everything is good."""
+    labels = pair.labels()
+
+    status, printed = typed(capsys, pair.secret_id, "--dry-run")
+
+    assert status == 0
+    assert printed.splitlines() == [
+        "strategy: postgres-alternating",
+        f"  AWSCURRENT   {labels['AWSCURRENT']}  ok",
+    ]
+    assert labels == pair.labels()
+
+
+def test_a_dry_run_finds_drift_and_what_is_stuck(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 3 if something is not as it should be; each finding is a line."""
+    pair.execute(f"ALTER ROLE {pair.value()['username']} CONNECTION LIMIT 9")
+    pair.step("createSecret", new_token())
+
+    status, printed = typed(capsys, pair.secret_id, "--dry-run")
+
+    assert status == 3
+    assert "has CONNECTION LIMIT -1, not 9" in printed
+    assert "AWSPENDING" in printed
+    assert "the server refused the password" in printed
+
+
+def test_a_stuck_rotation_is_repaired(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that nobody goes on with is in the way of the next, until it is repaired."""
+    stuck = new_token()
+    pair.step("createSecret", stuck)
+
+    status, printed = typed(capsys, pair.secret_id)
+    assert status == 13
+    assert stuck in printed
+    assert "--repair" in printed
+
+    assert typed(capsys, pair.secret_id, "--repair") == (0, f"{pair.secret_id}: abandoned\n")
+    assert typed(capsys, pair.secret_id)[0] == 0
+
+
+def test_no_password_is_printed(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not by any way of the command."""
+    passwords = {pair.value()["password"]}
+    printed = typed(capsys, pair.secret_id)[1]
+    passwords.add(pair.value()["password"])
+    printed += typed(capsys, pair.secret_id, "--dry-run")[1] + typed(capsys, pair.secret_id, "--repair")[1]
+
+    assert len(passwords) == 2
+    assert not [password for password in passwords if password in printed]
+
+
+def test_a_secret_that_does_not_exist_is_named(
+    environment: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the status for what Secrets Manager denies."""
+    status, printed = typed(capsys, "no/such/secret")
+
+    assert status == 17
+    assert "createSecret of no/such/secret: DescribeSecret of Secrets Manager answered Resource" in printed
+
+
+def test_ways_exclude_each_other(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run that repairs is neither."""
+    assert typed(capsys, pair.secret_id, "--dry-run", "--repair")[0] == 2
