@@ -21,11 +21,14 @@ check: setup ## Format, lint, types, layers, docs: what CI runs first
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py
 
-drill: setup ## Rotations under load until the figures are convincing (ROTATIONS=100)
+drill: setup ## Rotations and outages under load until the figures are convincing; ROTATIONS=100 SECONDS=60
 	$(BIN)/python -m benchmarks.rotation_stress --rotations $(or $(ROTATIONS),100)
+	$(BIN)/python -m benchmarks.hard_times --seconds $(or $(SECONDS),60)
 
-bench: setup ## What it costs, side by side with bare SQLAlchemy and boto3
+bench: setup ## What it costs and saves, side by side with what one would write or install instead
 	$(BIN)/python -m benchmarks.cost
+	$(BIN)/python -m benchmarks.rotation_cost
+	$(BIN)/python -m benchmarks.side_by_side
 
 sandbox: setup ## PostgreSQL, Valkey and Secrets Manager on this machine, until Ctrl-C
 	@exec $(BIN)/ledger-db sandbox up

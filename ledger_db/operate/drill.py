@@ -220,7 +220,7 @@ class Drill:
             before=measure_latency(outcome for outcome in outcomes if outcome.started < started),
             during=measure_latency(outcome for outcome in outcomes if outcome.started >= started),
             connections_most=max((sample.connections or 0 for sample in samples), default=0),
-            secret_reads=self._secret_reads - reads_so_far - self._plan.own_secret_reads,
+            secret_reads=self._secret_reads - reads_so_far - self._plan.own_secret_reads.get(strategy, 0),
         )
 
     def _account(self, *, until: float) -> tuple[list[Outcome], list[Sample]]:
@@ -262,14 +262,19 @@ class Drill:
         return left
 
 
-def count_own_secret_reads(servers: RotatingServers, count_secret_reads: Callable[[], int]) -> int:
+def count_own_secret_reads(
+    servers: RotatingServers, count_secret_reads: Callable[[], int]
+) -> dict[Strategy, int]:
     """
-    Rotate both passwords before anybody uses them, to learn how often a rotation itself reads the secrets.
+    Rotate all passwords before anybody uses them, to learn how often a rotation itself reads the secrets.
 
-    Secrets Manager can not tell who asks.  As a rotation goes through the same steps every time, this can be
-    taken from what is counted later.
+    Secrets Manager can not tell who asks.  As a rotation of one strategy goes through the same steps every
+    time, this can be taken from what is counted later.
     """
-    before = count_secret_reads()
-    servers.rotate_database("single-user", window_seconds=0.0)
-    servers.rotate_redis(window_seconds=0.0)
-    return count_secret_reads() - before
+    reads: dict[Strategy, int] = {}
+    for strategy in STRATEGIES:
+        before = count_secret_reads()
+        servers.rotate_database(strategy, window_seconds=0.0)
+        servers.rotate_redis(window_seconds=0.0)
+        reads[strategy] = count_secret_reads() - before
+    return reads

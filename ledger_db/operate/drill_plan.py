@@ -1,6 +1,7 @@
 """What is a drill to do, with which servers, and who is told of it?"""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ledger_db.operate.report import RotationFigures
@@ -57,7 +58,7 @@ class DrillPlan:
 
         clients: How many use the service at once.
 
-        own_secret_reads: How often a rotation itself asks Secrets Manager for a value, see
+        own_secret_reads: How often a rotation of each strategy itself asks Secrets Manager for a value, see
             ``count_own_secret_reads``; these are not the service's.
     """
 
@@ -67,7 +68,7 @@ class DrillPlan:
     every_seconds: float = 15.0
     window_seconds: float = 1.0
     clients: int = 8
-    own_secret_reads: int = 0
+    own_secret_reads: Mapping[Strategy, int] = field(default_factory=dict)
 
     @property
     def rotation_seconds(self) -> float:

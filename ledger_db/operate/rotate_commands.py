@@ -22,6 +22,7 @@ _NOT_GOOD = 3
 @click.option("--step", type=click.Choice(STEPS), help="Do one step only; needs --token from the second on.")
 @click.option("--token", metavar="ID", help="Go on with the rotation that makes this version.")
 @click.option("--repair", is_flag=True, help="Bring a rotation that stopped half way to a good end.")
+@click.option("--retire", is_flag=True, help="Redis: let the password before AWSCURRENT be forgotten now.")
 @click.option("--strategy", type=click.Choice(list(STRATEGIES)), help="For a secret that names none.")
 @click.option("--sslmode", type=click.Choice(["verify-full", "verify-ca", "require", "disable"]))
 @click.option("--sslrootcert", type=click.Path(dir_okay=False, exists=True), help="Whom to trust.")
@@ -33,6 +34,7 @@ def rotate(
     step: str | None,
     token: str | None,
     repair: bool,
+    retire: bool,
     strategy: str | None,
     sslmode: str | None,
     sslrootcert: str | None,
@@ -43,8 +45,8 @@ def rotate(
 
     AWS is configured the AWS way: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_SECRETS_MANAGER.
     """
-    if sum((dry_run, repair, step is not None)) > 1:
-        raise click.UsageError("--dry-run, --repair and --step exclude each other")
+    if sum((dry_run, repair, retire, step is not None)) > 1:
+        raise click.UsageError("--dry-run, --repair, --retire and --step exclude each other")
     # No list here: it keeps others from choosing for a function, and this is whoever owns the permissions.
     rules = Rules(allowed=("*",), strategy=strategy, tls=_tls(sslmode, sslrootcert))
     runner = Runner(rules, client_maker(), announcer=announcer)
@@ -54,6 +56,10 @@ def rotate(
             return _report(runner.examine(secret, deadline))
         if repair:
             click.echo(f"{secret}: {runner.repair(secret, deadline).value}")
+            return 0
+        if retire:
+            runner.retire(secret, deadline)
+            click.echo(f"{secret}: only AWSCURRENT logs in")
             return 0
         _do_steps(runner, secret, token or str(uuid.uuid4()), (step,) if step else STEPS, deadline)
     except StepFailed as error:

@@ -9,12 +9,21 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ledger_db.rotation import journal
 from ledger_db.rotation.answers import CURRENT, PENDING, PREVIOUS, Labels
 from ledger_db.rotation.failures import EventInvalid, SecretNotAllowed, Stopped, explained
-from ledger_db.rotation.protocol import TLS, Deadline, Probe, Rotator, Secret, Tools, Verdict
+from ledger_db.rotation.protocol import (
+    TLS,
+    Deadline,
+    Probe,
+    Rotator,
+    Secret,
+    SecretProblem,
+    Tools,
+    Verdict,
+)
 from ledger_db.rotation.repair import Repair, Repaired
 from ledger_db.rotation.request import Request, is_allowed
 from ledger_db.rotation.steps import Outcome, Steps
@@ -29,6 +38,15 @@ class Announces(Protocol):
 
     def announce(self, secret_id: str, version_id: str, strategy: str, deadline: Deadline) -> object:
         """Say that AWSCURRENT of *secret_id* is *version_id* now; no value is told."""
+        ...
+
+
+@runtime_checkable
+class Retires(Protocol):
+    """A rotator whose servers know two passwords for a while."""
+
+    def retire(self, current: Secret, deadline: Deadline) -> None:
+        """Let them forget all but that of *current*."""
         ...
 
 
@@ -146,6 +164,23 @@ class Runner:
         if done is Repaired.FINISHED and case.labels.pending is not None:
             self._announce(case, case.labels.pending, deadline)
         return done
+
+    def retire(self, secret_id: str, deadline: Deadline) -> None:
+        """
+        End the overlap in which the password before AWSCURRENT logs in too.
+
+        Raises:
+            StepFailed: AWSCURRENT does not log in, so nothing was changed; or there is never an overlap.
+        """
+        where = f"retirement for {secret_id}"
+        case = self._case(secret_id, deadline, where)
+        with explained(where, lambda: "AWSCURRENT is unchanged"):
+            if not isinstance(case.rotator, Retires):
+                raise SecretProblem(
+                    f"strategy {case.rotator.strategy!r} has no overlap of two passwords to end; "
+                    "there is nothing to retire"
+                )
+            case.rotator.retire(case.current, deadline)
 
     def examine(self, secret_id: str, deadline: Deadline) -> Findings:
         """

@@ -1,8 +1,12 @@
 """Does `ledger-db rotate` do what a person at a terminal expects?"""
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
 
 import pytest
+from redis.exceptions import AuthenticationError
 
 from ledger_db.operate import cli
 from ledger_db.sandbox import Sandbox
@@ -112,3 +116,44 @@ def test_a_secret_that_does_not_exist_is_named(
 def test_ways_exclude_each_other(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
     """A dry run that repairs is neither."""
     assert typed(capsys, pair.secret_id, "--dry-run", "--repair")[0] == 2
+
+
+def test_the_overlap_of_a_redis_rotation_can_be_ended(
+    environment: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The password before AWSCURRENT logs in until it is retired; AWSCURRENT is not touched."""
+    with closing(environment.client()) as client:
+        before = login_of(client, environment.redis_secret_id)
+        environment.rotate_redis()
+        now = login_of(client, environment.redis_secret_id)
+    assert logs_in(environment, before)
+
+    status, printed = typed(capsys, environment.redis_secret_id, "--retire", "--sslmode", "disable")
+
+    assert (status, printed) == (0, f"{environment.redis_secret_id}: only AWSCURRENT logs in\n")
+    assert logs_in(environment, now)
+    assert not logs_in(environment, before)
+
+
+def test_postgresql_has_no_overlap_to_end(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asked for what does not exist, it says so and changes nothing."""
+    status, printed = typed(capsys, pair.secret_id, "--retire")
+
+    assert status != 0
+    assert "no overlap of two passwords" in printed
+    assert pair.logs_in()
+
+
+def login_of(client: Any, secret_id: str) -> dict[str, str]:
+    """Return user and password of AWSCURRENT."""
+    secret = json.loads(client.get_secret_value(SecretId=secret_id)["SecretString"])
+    return {"username": secret["username"], "password": secret["password"]}
+
+
+def logs_in(box: Sandbox, login: dict[str, str]) -> bool:
+    """Whether Valkey takes *login*."""
+    with closing(box.redis.connect(**login)) as connection:
+        try:
+            return bool(connection.ping())
+        except AuthenticationError:
+            return False
