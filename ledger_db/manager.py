@@ -97,9 +97,7 @@ class ConnectionManager:
         self._begin_open()
         began = time.monotonic()
         try:
-            all_within(
-                self._settings.startup_timeout_seconds, *(self._opener(server) for server in self._servers)
-            )
+            self._run_openers(connect=True)
             self._end_open(began)
         except BaseException:
             self.close()
@@ -112,7 +110,7 @@ class ConnectionManager:
         began = time.monotonic()
         timeout = self._settings.startup_timeout_seconds
         try:
-            await asyncio.to_thread(all_within, timeout, *(self._loader(server) for server in self._servers))
+            await asyncio.to_thread(self._run_openers, connect=False)
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
                     left = max(0.1, timeout - (time.monotonic() - began))
@@ -237,11 +235,14 @@ class ConnectionManager:
         ok = self._state == "open" and all(report.ok for report in reports)
         return HealthReport(ok=ok, servers=tuple(reports))
 
-    def _opener(self, server: Server) -> "_Opener":
-        return _Opener(server, self._settings.startup_timeout_seconds)
+    def _run_openers(self, *, connect: bool) -> None:
+        timeout = self._settings.startup_timeout_seconds
+        openers = [_Opener(server, timeout, connect=connect) for server in self._servers]
 
-    def _loader(self, server: Server) -> "_Opener":
-        return _Opener(server, self._settings.startup_timeout_seconds, connect=False)
+        def last_failure() -> BaseException | None:
+            return next((opener.failure for opener in openers if opener.failure is not None), None)
+
+        all_within(timeout, *openers, last_failure=last_failure)
 
     def _begin_open(self) -> None:
         if not self._servers:
@@ -330,18 +331,23 @@ class ConnectionManager:
 
 
 class _Opener:
-    """Opens one server within what is left of the time."""
+    """Opens one server within what is left of the time, and remembers what it met."""
 
-    def __init__(self, server: Server, timeout_seconds: float, *, connect: bool = True) -> None:
+    def __init__(self, server: Server, timeout_seconds: float, *, connect: bool) -> None:
+        self.failure: BaseException | None = None
         self._server = server
         self._deadline = time.monotonic() + timeout_seconds
         self._connect = connect
 
     def __call__(self) -> None:
         provider = self._server.provider
-        check(provider.status.source, provider.load, timeout_seconds=self._left())
+        check(provider.status.source, provider.load, timeout_seconds=self._left(), note=self._note)
+        self.failure = None
         if self._connect:
-            self._server.check(timeout_seconds=self._left())
+            self._server.check(timeout_seconds=self._left(), note=self._note)
+
+    def _note(self, error: BaseException) -> None:
+        self.failure = error
 
     def _left(self) -> float:
         return max(0.1, self._deadline - time.monotonic())

@@ -16,7 +16,7 @@ from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOpti
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.refusal import Verdict, judge
-from ledger_db.connections.startup import check, check_async
+from ledger_db.connections.startup import Note, check, check_async
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
@@ -95,11 +95,11 @@ class PostgresServer:
         on_loop = self._async_engine.sync_engine if self._async_engine else None
         return tuple(engine for engine in (self._engine, on_loop) if engine is not None)
 
-    def check(self, *, timeout_seconds: float) -> None:
+    def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
         """Connect and ask for a row; see `startup.check`."""
         # Whoever waits for this may give up and close everything before a slow login ends: its connection is
         # then closed on return, as the credentials were retired.
-        check(self._where(), lambda: engines.ping(self.engine), timeout_seconds=timeout_seconds)
+        check(self._where(), lambda: engines.ping(self.engine), timeout_seconds=timeout_seconds, note=note)
 
     async def check_async(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the async engine; with the other one if its driver is not installed."""

@@ -15,7 +15,7 @@ from ledger_db.connections.loop import Loop
 from ledger_db.connections.redis import RedisOptions
 from ledger_db.connections.refusal import Verdict, judge
 from ledger_db.connections.signals import SignalListener
-from ledger_db.connections.startup import check, check_async
+from ledger_db.connections.startup import Note, check, check_async
 from ledger_db.connections.subscription import Subscription
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
@@ -69,9 +69,9 @@ class RedisServer:
                     self._async_client = clients.create_async_redis(self._logins, self.options)
         return self._async_client
 
-    def check(self, *, timeout_seconds: float) -> None:
+    def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
         """Connect and ask for a sign of life; see `startup.check`."""
-        check(self._where(), lambda: clients.ping(self.client), timeout_seconds=timeout_seconds)
+        check(self._where(), lambda: clients.ping(self.client), timeout_seconds=timeout_seconds, note=note)
 
     async def check_async(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the asynchronous client."""

@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def check(name: str, probe: Callable[[], T], *, timeout_seconds: float) -> T:
+Note = Callable[[BaseException], None]
+
+
+def check(name: str, probe: Callable[[], T], *, timeout_seconds: float, note: Note = lambda error: None) -> T:
     """
     Call *probe* until it works.
 
@@ -42,6 +45,8 @@ def check(name: str, probe: Callable[[], T], *, timeout_seconds: float) -> T:
 
         timeout_seconds: When to give up.
 
+        note: Told of each failure that is tried again.
+
     Raises:
         ServerUnreachable: Transient failures only, until the time was up.
 
@@ -51,7 +56,7 @@ def check(name: str, probe: Callable[[], T], *, timeout_seconds: float) -> T:
     """
     began = time.monotonic()
     try:
-        answer = Retrying(**_policy(name, timeout_seconds))(probe)
+        answer = Retrying(**_policy(name, timeout_seconds, note))(probe)
     except Exception as error:
         translated = _translated(name, error, time.monotonic() - began)
         # An error of ours is complete as it is, and is not its own cause.
@@ -72,7 +77,7 @@ async def check_async(name: str, probe: Callable[[], Awaitable[T]], *, timeout_s
 
     try:
         async with asyncio.timeout(timeout_seconds):
-            answer: T = await AsyncRetrying(**_policy(name, timeout_seconds))(attempt)
+            answer: T = await AsyncRetrying(**_policy(name, timeout_seconds, lambda error: None))(attempt)
     except Exception as error:
         translated = _translated(name, error, time.monotonic() - began)
         # An error of ours is complete as it is, and is not its own cause.
@@ -83,12 +88,23 @@ async def check_async(name: str, probe: Callable[[], Awaitable[T]], *, timeout_s
     return answer
 
 
-def all_within(timeout_seconds: float, *calls: Callable[[], object]) -> None:
+def all_within(
+    timeout_seconds: float,
+    *calls: Callable[[], object],
+    last_failure: Callable[[], BaseException | None] = lambda: None,
+) -> None:
     """
     Run *calls* at once and return when all have returned.
 
     The first that raises ends the wait.  Each runs in a daemon thread of its own: no timeout of a driver
     covers a resolver that hangs, and a thread that never returns must not keep a process from ending.
+
+    Args:
+        timeout_seconds: How long to wait.
+
+        calls: What to run.
+
+        last_failure: Asked, if the time is up, what they have met until then.
 
     Raises:
         ServerUnreachable: One of them did not return in time.
@@ -99,10 +115,12 @@ def all_within(timeout_seconds: float, *calls: Callable[[], object]) -> None:
     for finished in done:
         finished.result()
     if hanging:
+        failure = last_failure()
+        cause = "a connection attempt or a name lookup hangs" if failure is None else describe(failure)
         raise ServerUnreachable(
-            f"startup did not end within {timeout_seconds:.1f} s: a connection attempt or a name lookup "
-            "hangs; check the address and the network, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
-        )
+            f"startup did not end within {timeout_seconds:.1f} s: {cause}; check the address and the "
+            "network, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
+        ) from failure
 
 
 def _in_thread(call: Callable[[], object]) -> "Future[object]":
@@ -118,7 +136,7 @@ def _in_thread(call: Callable[[], object]) -> "Future[object]":
     return result
 
 
-def _policy(name: str, timeout_seconds: float) -> dict[str, Any]:
+def _policy(name: str, timeout_seconds: float, note: Note) -> dict[str, Any]:
     return {
         "retry": retry_if_exception(_is_transient),
         # Full jitter, so that a fleet that starts together does not knock together; never a wait of
@@ -126,7 +144,7 @@ def _policy(name: str, timeout_seconds: float) -> dict[str, Any]:
         "wait": wait_random_exponential(multiplier=0.1, min=0.05, max=2),
         # "Before": stop_after_delay would sleep past the end once.
         "stop": stop_before_delay(timeout_seconds),
-        "before_sleep": lambda state: _report_retry(name, state),
+        "before_sleep": lambda state: _report_retry(name, state, note),
         "reraise": True,
     }
 
@@ -156,9 +174,11 @@ def _translated(name: str, error: Exception, seconds: float) -> LedgerDBError:
     )
 
 
-def _report_retry(name: str, state: RetryCallState) -> None:
+def _report_retry(name: str, state: RetryCallState, note: Note) -> None:
     outcome = state.outcome
     error = outcome.exception() if outcome else None
+    if error is not None:
+        note(error)
     log.warning(
         "startup.retrying",
         extra={

@@ -14,6 +14,7 @@ import psutil
 import psycopg2
 import pytest
 
+from ledger_db._logging import hide_secrets_of_botocore
 from ledger_db.rotation import journal
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.sandbox import Sandbox
@@ -107,8 +108,8 @@ def test_no_password_can_be_read_anywhere(talkative: Sandbox, ear: io.StringIO) 
     passwords: set[str] = set()
     lines: list[str] = []
     with closing(new_client(talkative)) as client:
-        # boto3 logs what a client sends and gets; the function silences that before its first call.
-        logging.getLogger("botocore").setLevel(logging.INFO)
+        # boto3 logs what a client sends and gets; the function hides that before its first call.
+        hide_secrets_of_botocore()
         for strategy in ("postgres-single", "postgres-alternating"):
             rotations = rotations_of(talkative, client, strategy)
             passwords.add(rotations.value()["password"])
