@@ -5,6 +5,7 @@ Every group of commands is a module of its own that has a click command; `_COMMA
 """
 
 import importlib
+import logging
 import sys
 
 from ledger_db.errors import LedgerDBError
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
             "ledger-db needs the extra 'cli' for its command line; pip install 'ledger-db[cli]'\n"
         )
         return _MISSING_EXTRA
+    # A person reads the command's own words; without this, Python prints the bare names of log events.
+    logging.getLogger("ledger_db").addHandler(logging.NullHandler())
     program = click.Group("ledger-db", help="Connections that survive the rotation of their passwords.")
     for name, module in _COMMANDS:
         program.add_command(getattr(importlib.import_module(module), name))

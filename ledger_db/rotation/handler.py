@@ -97,8 +97,9 @@ def client_maker() -> Callable[[str], Any]:
         # In here: who only looks at the rules, or at --help, does not wait for boto3.
         import boto3.session  # noqa: PLC0415 - as above
         from botocore.config import Config  # noqa: PLC0415 - as above
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as above
 
-        from ledger_db._logging import hide_secrets_of_botocore  # noqa: PLC0415 - as above
+        from ledger_db._logging import describe, hide_secrets_of_botocore  # noqa: PLC0415 - as above
 
         hide_secrets_of_botocore()
         config = Config(
@@ -106,8 +107,16 @@ def client_maker() -> Callable[[str], Any]:
             read_timeout=_READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         )
-        # A session of its own: the default one is shared by everything in the process.
-        return boto3.session.Session().client(service, config=config)  # type: ignore[call-overload] # by name
+        # boto3 by itself looks only at AWS_DEFAULT_REGION and the profile.
+        region = os.environ.get("AWS_REGION") or None
+        try:
+            # A session of its own: the default one is shared by everything in the process.
+            return boto3.session.Session().client(service, region_name=region, config=config)  # type: ignore[call-overload] # by name
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(
+                f"AWS cannot be asked, nothing was changed: {describe(error)}; "
+                "set AWS_REGION, credentials and endpoint the AWS way"
+            ) from error
 
     return client
 

@@ -144,6 +144,23 @@ def test_postgresql_has_no_overlap_to_end(pair: Rotations, capsys: pytest.Captur
     assert pair.logs_in()
 
 
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",), ("--repair",), ("--retire",)])
+def test_without_a_region_it_says_what_to_set(
+    arguments: tuple[str, ...],
+    environment: Sandbox,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A terminal that is not set up for AWS is told so, in a sentence and not in a traceback."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_SECRETS_MANAGER"):
+        monkeypatch.delenv(name)
+    status, printed = typed(capsys, environment.database_secret_id, *arguments)
+
+    assert status == 1
+    assert "set AWS_REGION" in printed
+    assert "Traceback" not in printed
+
+
 def login_of(client: Any, secret_id: str) -> dict[str, str]:
     """Return user and password of AWSCURRENT."""
     secret = json.loads(client.get_secret_value(SecretId=secret_id)["SecretString"])
