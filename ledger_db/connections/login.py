@@ -22,7 +22,6 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -238,9 +237,7 @@ class Logins:
         return self.provider.found_in(answer, step.stage, after=step.after)
 
     def _look(self, step: Look) -> Credentials | None:
-        answer = self.provider.read(step.stage)
-        wait([answer], step.timeout_seconds)
-        return self.provider.found_in(answer, step.stage, after=step.after)
+        return self.provider.look(step.stage, step.after, step.timeout_seconds)
 
     def procedure(self) -> Procedure:
         """

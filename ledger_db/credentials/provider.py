@@ -175,7 +175,7 @@ class CredentialProvider:
         current = self.current
         if current.version != after:
             return current
-        return self._waited_for("AWSCURRENT", after, timeout_seconds)
+        return self.look("AWSCURRENT", after, timeout_seconds)
 
     def pending(self, *, after: str, timeout_seconds: float | None = None) -> Credentials | None:
         """
@@ -183,7 +183,13 @@ class CredentialProvider:
 
         Between setSecret and finishSecret of a single-user rotation they are the only ones that work.
         """
-        return self._waited_for("AWSPENDING", after, timeout_seconds)
+        return self.look("AWSPENDING", after, timeout_seconds)
+
+    def look(self, stage: Stage, after: str, timeout_seconds: float | None) -> Credentials | None:
+        """Ask for *stage* and wait; return what it has beyond version *after*, None if nothing in time."""
+        answer = self.read(stage)
+        wait([answer], timeout_seconds)
+        return self.found_in(answer, stage, after=after)
 
     def read(self, stage: Stage) -> "Future[Credentials | None]":
         """Begin to ask for *stage*, or join who asks already; `found_in` says what came of it."""
@@ -251,11 +257,6 @@ class CredentialProvider:
         forget_client = getattr(self._source, "forget_client", None)
         if forget_client is not None:
             forget_client()
-
-    def _waited_for(self, stage: Stage, after: str, timeout_seconds: float | None) -> Credentials | None:
-        answer = self.read(stage)
-        wait([answer], timeout_seconds)
-        return self.found_in(answer, stage, after=after)
 
     def _note_unanswered(self, stage: Stage, error: Exception) -> None:
         # The login's own refusal is what its caller has to hear about; this goes to health.

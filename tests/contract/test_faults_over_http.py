@@ -5,48 +5,20 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 from ledger_db.sandbox import faults
 from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn
+from tests.stand_in_client import PATIENCE_SECONDS, ask, client_for
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-PATIENCE_SECONDS = 20.0
 
 Refused = Callable[..., Any]
-
-
-@contextmanager
-def client_for(url: str, **options: Any) -> Iterator["SecretsManagerClient"]:
-    """A boto3 client that tries once, and is closed again."""
-    client = boto3.client(
-        "secretsmanager",
-        endpoint_url=url,
-        region_name="us-east-1",
-        aws_access_key_id="contract",
-        aws_secret_access_key="contract",
-        config=Config(retries={"total_max_attempts": 1}, **options),
-    )
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def ask(url: str, method: str = "GET", body: object = None) -> Any:
-    """Talk to the stand-in itself, as another process does."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method)
-    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
-        return json.load(answer)
 
 
 @pytest.fixture
