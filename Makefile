@@ -33,6 +33,19 @@ bench: setup ## What it costs and saves, side by side with what one would write 
 sandbox: setup ## PostgreSQL, Valkey and Secrets Manager on this machine, until Ctrl-C
 	@exec $(BIN)/ledger-db sandbox up
 
+package: setup ## The zip of the Lambda functions, in build/; ARCHITECTURE=arm64 TRUST=eu-west-1-bundle.pem
+	$(BIN)/python -m infra.package $(ARCHITECTURE:%=--architecture %) $(TRUST:%=--trust %)
+
+deploy: package ## The CloudFormation stack: what would change, then a question; STACK= BUCKET= PARAMETERS="VpcId=..."
+	$(BIN)/python -m infra.deploy "$(STACK)" --bucket "$(BUCKET)" $(ARCHITECTURE:%=--architecture %) $(PARAMETERS:%=--parameter %)
+
+undeploy: setup ## Delete the stack; secrets, key and logs are kept; STACK=
+	$(BIN)/python -m infra.deploy "$(STACK)" --delete
+
+infra: build/lint/.ready ## What cfn-lint and checkov say about the template
+	build/lint/bin/cfn-lint infra/template.yaml
+	build/lint/bin/checkov -f infra/template.yaml --framework cloudformation --compact --quiet --skip-download
+
 clean: ## Remove the virtual environment and every cache
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -42,7 +55,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "ledger-db needs Python 3.11 or newer; this is $$($(PYTHON) --version). Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[async,cli,fastapi,psycopg,sandbox]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[async,cli,fastapi,migrations,psycopg,sandbox,sqlite]' --group dev
 	@touch $@
 
-.PHONY: help setup run test check drill bench sandbox clean
+# Of their own: they want other versions of what the tests want too.
+build/lint/.ready:
+	$(PYTHON) -m venv build/lint
+	build/lint/bin/python -m pip install --quiet 'cfn-lint==1.58.0' 'checkov==3.3.30'
+	@touch $@
+
+.PHONY: help setup run test check drill bench sandbox package deploy undeploy infra clean

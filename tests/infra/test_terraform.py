@@ -1,0 +1,35 @@
+"""Does the Terraform module hand everything on to the template?"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+# A folder with the provider in it: it is 700 MB, and no test downloads that.
+MIRROR = os.environ.get("TERRAFORM_PROVIDERS", "")
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("terraform") is None, reason="no terraform on this machine"),
+    pytest.mark.skipif(not MIRROR, reason="TERRAFORM_PROVIDERS names no folder with the AWS provider"),
+]
+
+
+def test_the_module_is_valid_and_hands_everything_on(tmp_path: Path) -> None:
+    """It validates, and its own tests pass, without any call to AWS."""
+    shutil.copytree(PROJECT / "infra", tmp_path / "infra", ignore=shutil.ignore_patterns(".terraform*"))
+    folder = tmp_path / "infra" / "terraform"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CHECKPOINT_DISABLE": "1"}
+    for arguments in (
+        ["init", f"-plugin-dir={MIRROR}"],
+        ["validate"],
+        ["fmt", "-check", "-recursive"],
+        ["test"],
+    ):
+        command = ["terraform", *arguments, *(["-input=false"] if arguments[0] == "init" else [])]
+        run = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
