@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from ledger_db import Settings
 from ledger_db.operate.cli import main as run_command_line
+from ledger_db.settings import PRESETS
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -34,9 +35,12 @@ Each is read from the environment, or given as an argument of `Settings(...)` un
 and without the prefix: `LEDGER_DB_POOL_SIZE=5` and `Settings(pool_size=5)` are the same. An empty variable
 counts as not set. What is wrong is a `ConfigurationError` that names the variable, and never its value.
 
+`LEDGER_DB_PROFILE` changes some defaults, as their column says. What is set by itself goes before it.
+
 A database is configured by `LEDGER_DB_DATABASE_SECRET_ID`, or without Secrets Manager by a user and a host,
-with a password or with `LEDGER_DB_DATABASE_IAM_AUTH`. Redis is configured by `LEDGER_DB_REDIS_SECRET_ID`, or
-by a host. Either may be left out; using what is not configured is a `ConfigurationError`.
+with a password or with `LEDGER_DB_DATABASE_IAM_AUTH`, or for development by `LEDGER_DB_DATABASE_URL`. Redis
+is configured by `LEDGER_DB_REDIS_SECRET_ID`, or by a host. Either may be left out; using what is not
+configured is a `ConfigurationError`.
 
 AWS itself is configured the AWS way: `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`,
 `AWS_ENDPOINT_URL_SECRETS_MANAGER`, roles. There are no settings of our own for that.
@@ -86,8 +90,18 @@ def main() -> None:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    default = "" if field.default is None else f"`{str(field.default).lower()}`"
-    return f"| `LEDGER_DB_{name.upper()}` | {_kind(field.annotation)} | {default} | {field.description} |\n"
+    cells = (f"`LEDGER_DB_{name.upper()}`", _kind(field.annotation), _default(name, field), field.description)
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    usual = [] if field.default is None else [_code(field.default)]
+    presets = (f"{_code(preset[name])} in {profile}" for profile, preset in PRESETS.items() if name in preset)
+    return "; ".join((*usual, *presets))
+
+
+def _code(value: object) -> str:
+    return f"`{str(value).lower()}`"
 
 
 def _kind(annotation: Any) -> str:

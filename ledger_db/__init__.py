@@ -13,22 +13,35 @@ if TYPE_CHECKING:
     from ledger_db.credentials.rds_iam import RdsIamSource
     from ledger_db.credentials.secrets_manager import SecretsManagerSource
     from ledger_db.credentials.static import StaticSource
+    from ledger_db.default import default_manager
     from ledger_db.errors import (
         ConfigurationError,
         CredentialsInvalid,
         CredentialsUnavailable,
+        CursorInvalid,
         LedgerDBError,
         LoginRefused,
         ManagerClosed,
+        NotFound,
+        OutcomeUnknown,
+        RetriesExhausted,
         Retryable,
         RotationFailed,
+        Saturated,
         ServerUnreachable,
     )
     from ledger_db.health import HealthReport
     from ledger_db.manager import ConnectionManager
+    from ledger_db.orm.base import Base
+    from ledger_db.orm.pages import Page
+    from ledger_db.orm.repository import AsyncRepository, Repository
+    from ledger_db.orm.unit_of_work import AsyncUnitOfWork, UnitOfWork
     from ledger_db.settings import Settings
 
 __all__ = [
+    "AsyncRepository",
+    "AsyncUnitOfWork",
+    "Base",
     "ConfigurationError",
     "ConnectionManager",
     "CredentialProvider",
@@ -36,33 +49,49 @@ __all__ = [
     "Credentials",
     "CredentialsInvalid",
     "CredentialsUnavailable",
+    "CursorInvalid",
     "HealthReport",
     "LedgerDBError",
     "LoginRefused",
     "ManagerClosed",
+    "NotFound",
+    "OutcomeUnknown",
+    "Page",
     "Password",
     "RdsIamSource",
+    "Repository",
+    "RetriesExhausted",
     "Retryable",
     "RotationFailed",
+    "Saturated",
     "SecretsManagerSource",
     "ServerUnreachable",
     "Settings",
     "StaticSource",
+    "UnitOfWork",
+    "default_manager",
 ]
 
 # Imported at first use: the rotation Lambda imports ledger_db.rotation, hence this file, and must not pay for
 # SQLAlchemy and pydantic.
 _HOME = {
+    "AsyncRepository": "ledger_db.orm.repository",
+    "AsyncUnitOfWork": "ledger_db.orm.unit_of_work",
+    "Base": "ledger_db.orm.base",
     "ConnectionManager": "ledger_db.manager",
     "CredentialProvider": "ledger_db.credentials.provider",
     "CredentialSource": "ledger_db.credentials.model",
     "Credentials": "ledger_db.credentials.model",
     "HealthReport": "ledger_db.health",
+    "Page": "ledger_db.orm.pages",
     "Password": "ledger_db.credentials.model",
     "RdsIamSource": "ledger_db.credentials.rds_iam",
+    "Repository": "ledger_db.orm.repository",
     "SecretsManagerSource": "ledger_db.credentials.secrets_manager",
     "Settings": "ledger_db.settings",
     "StaticSource": "ledger_db.credentials.static",
+    "UnitOfWork": "ledger_db.orm.unit_of_work",
+    "default_manager": "ledger_db.default",
 }
 
 

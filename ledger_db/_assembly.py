@@ -1,5 +1,6 @@
 """From settings to servers: which source, which options, which defaults."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -18,28 +19,30 @@ from ledger_db.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ledger_db.connections.database import Database
     from ledger_db.connections.hints import Server
     from ledger_db.connections.redis_server import RedisServer
     from ledger_db.connections.signals import SignalListener
 
 
-def postgres_server(settings: Settings, source: CredentialSource | None = None) -> PostgresServer | None:
+log = logging.getLogger(__name__)
+
+
+def database_server(settings: Settings, source: CredentialSource | None = None) -> "Database | None":
     """Return the database that *settings* name, not connected yet; None if they name none."""
+    if source is None and settings.database_url is not None:
+        return _sqlite_server(settings, settings.database_url)
+    return postgres_server(settings, source)
+
+
+def postgres_server(settings: Settings, source: CredentialSource | None = None) -> PostgresServer | None:
+    """Return the PostgreSQL server that *settings* name, not connected yet; None if they name none."""
     source = source or _database_source(settings)
     if source is None:
         return None
     return PostgresServer(
         _provider(source, settings),
-        options=EngineOptions(
-            pool_size=settings.pool_size,
-            max_overflow=settings.max_overflow,
-            pool_timeout_seconds=settings.pool_timeout_seconds,
-            pool_recycle_seconds=settings.pool_recycle_seconds,
-            pool_pre_ping=settings.pool_pre_ping,
-            connect_timeout_seconds=settings.connect_timeout_seconds,
-            sslmode=settings.database_sslmode,
-            sslrootcert=settings.database_sslrootcert,
-        ),
+        options=_engine_options(settings),
         drivers=Drivers(sync=settings.database_driver, on_loop=settings.async_database_driver),
         patience_seconds=settings.login_patience_seconds,
     )
@@ -75,6 +78,32 @@ def signal_listener(
     if redis is None or not rotating:
         return None
     return redis.listener(settings.announcements_channel, rotating)
+
+
+def _sqlite_server(settings: Settings, url: str) -> "Database":
+    # Here, not above: a service does not pay for what only a developer's machine has.
+    from ledger_db.connections.sqlite_file import SqliteFile  # noqa: PLC0415
+    from ledger_db.connections.sqlite_server import SqliteServer  # noqa: PLC0415
+
+    if settings.profile == "production":
+        log.warning("sqlite.in_production")
+    return SqliteServer(SqliteFile.of_url(url), options=_engine_options(settings))
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        pool=settings.pool,
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+        pool_timeout_seconds=settings.pool_timeout_seconds,
+        pool_recycle_seconds=settings.pool_recycle_seconds,
+        pool_pre_ping=settings.pool_pre_ping,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        sslmode=settings.database_sslmode,
+        sslrootcert=settings.database_sslrootcert,
+        echo=settings.echo,
+        log_pool_events=settings.log_pool_events,
+    )
 
 
 def _provider(source: CredentialSource, settings: Settings) -> CredentialProvider:

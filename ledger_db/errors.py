@@ -22,6 +22,28 @@ class ServerUnreachable(Retryable):
     """PostgreSQL or Redis could not be reached, or was not ready, in the time allowed."""
 
 
+class Saturated(Retryable):
+    """Every connection was in use for as long as a request may wait for one."""
+
+
+class RetriesExhausted(Retryable):
+    """
+    A transaction met conflicts or lost connections until its patience was over; nothing was committed.
+
+    Attributes:
+        attempts: How often it was tried.
+
+        seconds: For how long.
+    """
+
+    attempts: int = 0
+    seconds: float = 0.0
+
+
+class OutcomeUnknown(LedgerDBError):
+    """COMMIT was sent and no answer came: find out whether it was done before doing it again."""
+
+
 class CredentialsInvalid(LedgerDBError):
     """The secret was read and has the wrong shape: mend the field that the message names."""
 
@@ -36,6 +58,14 @@ class ConfigurationError(LedgerDBError):
 
 class RotationFailed(LedgerDBError):
     """A rotation did not end: the message names the step, the secret, and what is true now."""
+
+
+class NotFound(LedgerDBError, LookupError):
+    """There is no row with this key."""
+
+
+class CursorInvalid(LedgerDBError, ValueError):
+    """This text is no cursor of this listing in this order: start again from the first page."""
 
 
 class ManagerClosed(LedgerDBError):

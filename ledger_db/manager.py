@@ -11,36 +11,36 @@ import os
 import threading
 import time
 import weakref
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
-from typing import TYPE_CHECKING, Self, TypeAlias, Unpack
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
 
-from ledger_db._assembly import postgres_server, redis_server, signal_listener
-from ledger_db.connections import sessions
-from ledger_db.connections.postgres_server import PostgresServer
-from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions
-from ledger_db.connections.startup import all_within, check
+from ledger_db._assembly import database_server, redis_server, signal_listener
+from ledger_db._opening import Server, open_all
+from ledger_db._sessions import Sessions
+from ledger_db.connections.probe import MAX_AGE_SECONDS, NOT_OPEN, Prober, ProbeReport
+from ledger_db.connections.transactions import TransactionTally
 from ledger_db.credentials.model import CredentialSource
 from ledger_db.errors import ConfigurationError, ManagerClosed
-from ledger_db.health import HealthReport, PoolHealth, pool_health, server_health
+from ledger_db.health import HealthReport, server_health
 from ledger_db.settings import Settings
 
 if TYPE_CHECKING:
     # Imported where they are needed: a script without Redis or an event loop does not pay for them.
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
-    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ledger_db.connections.database import Database
     from ledger_db.connections.redis_server import RedisServer
 
 log = logging.getLogger(__name__)
 
-Server: TypeAlias = "PostgresServer | RedisServer"
+T = TypeVar("T")
 
 
-class ConnectionManager:
+class ConnectionManager(Sessions):
     """
     PostgreSQL and Redis, with whatever credentials are valid now.
 
@@ -70,10 +70,12 @@ class ConnectionManager:
             ConfigurationError: Names the setting that is wrong.
         """
         self._settings = settings or Settings()
-        self._postgres = postgres_server(self._settings, database_source)
+        self._database = database_server(self._settings, database_source)
         self._redis = redis_server(self._settings, redis_source)
-        self._servers: tuple[Server, ...] = tuple(s for s in (self._postgres, self._redis) if s is not None)
+        self._servers: tuple[Server, ...] = tuple(s for s in (self._database, self._redis) if s is not None)
+        self._prober = Prober({server.name: server.probe for server in self._servers})
         self._signals = signal_listener(self._settings, self._redis, self._servers)
+        self._tally = TransactionTally()
         self._state = "not opened yet"
         # Known while open only, so that a request reads one attribute.
         self._engine: Engine | None = None
@@ -97,7 +99,7 @@ class ConnectionManager:
         self._begin_open()
         began = time.monotonic()
         try:
-            self._run_openers(connect=True)
+            open_all(self._servers, self._settings.startup_timeout_seconds, connect=True)
             self._end_open(began)
         except BaseException:
             self.close()
@@ -110,7 +112,7 @@ class ConnectionManager:
         began = time.monotonic()
         timeout = self._settings.startup_timeout_seconds
         try:
-            await asyncio.to_thread(self._run_openers, connect=False)
+            await asyncio.to_thread(open_all, self._servers, timeout, connect=False)
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
                     left = max(0.1, timeout - (time.monotonic() - began))
@@ -175,6 +177,16 @@ class ConnectionManager:
         await self.close_async()
 
     @property
+    def settings(self) -> Settings:
+        """What it was made with."""
+        return self._settings
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed yet."""
+        return self._state == "open"
+
+    @property
     def engine(self) -> Engine:
         """An ordinary Engine; the same object for ever."""
         engine = self._engine
@@ -196,29 +208,6 @@ class ConnectionManager:
         """An ordinary asynchronous redis-py client."""
         return self._open_redis().async_client
 
-    def session(self, **options: Unpack[SessionArguments]) -> Session:
-        """
-        Return a session for ``with``; nothing is committed unless you do.
-
-        Args:
-            options: ``read_only``, ``isolation_level``, ``statement_timeout_seconds``; see `SessionOptions`.
-        """
-        return sessions.open_session(self.engine, SessionOptions(**options) if options else NO_OPTIONS)
-
-    def begin(self, **options: Unpack[SessionArguments]) -> AbstractContextManager[Session]:
-        """Return a transaction for ``with``: commits at its end, rolls back on an error; as `session`."""
-        return sessions.begin(self.engine, SessionOptions(**options) if options else NO_OPTIONS)
-
-    def async_session(self, **options: Unpack[SessionArguments]) -> "AsyncSession":
-        """Same as `session`, for ``async with``."""
-        return sessions.open_async_session(
-            self.async_engine, SessionOptions(**options) if options else NO_OPTIONS
-        )
-
-    def async_begin(self, **options: Unpack[SessionArguments]) -> "AbstractAsyncContextManager[AsyncSession]":
-        """Same as `begin`, for ``async with``."""
-        return sessions.begin_async(self.async_engine, SessionOptions(**options) if options else NO_OPTIONS)
-
     def look_now(self) -> None:
         """Read the secrets now instead of at the end of the interval: somebody says that one changed."""
         for server in self._servers:
@@ -226,29 +215,25 @@ class ConnectionManager:
 
     def health(self) -> HealthReport:
         """Say how things are, in microseconds: no server is asked."""
-        reports = []
-        for server in self._servers:
-            pools: tuple[PoolHealth | None, ...] = ()
-            if isinstance(server, PostgresServer):
-                pools = tuple(pool_health(engine.pool, server.options.capacity) for engine in server.made)
-            reports.append(server_health(server.name, server.provider.status, pools))
-        ok = self._state == "open" and all(report.ok for report in reports)
-        return HealthReport(ok=ok, servers=tuple(reports))
+        state, servers = self._state, tuple(server_health(server) for server in self._servers)
+        ok = state == "open" and all(server.ok for server in servers)
+        return HealthReport(ok=ok, state=state, servers=servers, transactions=self._tally.counters)
 
-    def _run_openers(self, *, connect: bool) -> None:
-        timeout = self._settings.startup_timeout_seconds
-        openers = [_Opener(server, timeout, connect=connect) for server in self._servers]
+    def probe(self, *, max_age_seconds: float = MAX_AGE_SECONDS) -> ProbeReport:
+        """Ask each server for a sign of life, on a connection of its own.  Never raises; see `Prober`."""
+        return self._prober.probe(max_age_seconds=max_age_seconds) if self._state == "open" else NOT_OPEN
 
-        def last_failure() -> BaseException | None:
-            return next((opener.failure for opener in openers if opener.failure is not None), None)
-
-        all_within(timeout, *openers, last_failure=last_failure)
+    async def async_probe(self, *, max_age_seconds: float = MAX_AGE_SECONDS) -> ProbeReport:
+        """Same as `probe`, on an event loop; the asynchronous engine is not used."""
+        if self._state != "open":
+            return NOT_OPEN
+        return await self._prober.async_probe(max_age_seconds=max_age_seconds)
 
     def _begin_open(self) -> None:
         if not self._servers:
             raise ConfigurationError(
                 "neither a database nor a Redis is configured; set LEDGER_DB_DATABASE_SECRET_ID or "
-                "LEDGER_DB_REDIS_SECRET_ID"
+                "LEDGER_DB_REDIS_SECRET_ID, or LEDGER_DB_DATABASE_URL=sqlite:///dev.db to try things out"
             )
         with self._changing:
             if self._state != "not opened yet":
@@ -290,24 +275,24 @@ class ConnectionManager:
 
     def _first_engine(self) -> Engine:
         # Made at first use, not before: a service that has only the other one needs no second pool.
-        engine = self._open_postgres().engine
+        engine = self._open_database().engine
         with self._changing:
             self._refuse_unless_open()
             self._engine = engine
         return engine
 
     def _first_async_engine(self) -> "AsyncEngine":
-        engine = self._open_postgres().async_engine
+        engine = self._open_database().async_engine
         with self._changing:
             self._refuse_unless_open()
             self._async_engine = engine
         return engine
 
-    def _open_postgres(self) -> PostgresServer:
+    def _open_database(self) -> "Database":
         self._refuse_unless_open()
-        if self._postgres is None:
+        if self._database is None:
             raise ConfigurationError("no database is configured; set LEDGER_DB_DATABASE_SECRET_ID")
-        return self._postgres
+        return self._database
 
     def _open_redis(self) -> "RedisServer":
         self._refuse_unless_open()
@@ -323,34 +308,13 @@ class ConnectionManager:
 
     def _after_fork(self) -> None:
         self._changing = threading.Lock()
+        self._tally.after_fork()
         for server in self._servers:
             server.after_fork()
+        self._prober.after_fork()
         # Last: it logs in with what the servers have made their own by now.
         if self._signals is not None:
             self._signals.after_fork()
-
-
-class _Opener:
-    """Opens one server within what is left of the time, and remembers what it met."""
-
-    def __init__(self, server: Server, timeout_seconds: float, *, connect: bool) -> None:
-        self.failure: BaseException | None = None
-        self._server = server
-        self._deadline = time.monotonic() + timeout_seconds
-        self._connect = connect
-
-    def __call__(self) -> None:
-        provider = self._server.provider
-        check(provider.status.source, provider.load, timeout_seconds=self._left(), note=self._note)
-        self.failure = None
-        if self._connect:
-            self._server.check(timeout_seconds=self._left(), note=self._note)
-
-    def _note(self, error: BaseException) -> None:
-        self.failure = error
-
-    def _left(self) -> float:
-        return max(0.1, self._deadline - time.monotonic())
 
 
 # Open managers only, and weakly: being known here must not keep one alive.

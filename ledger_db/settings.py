@@ -5,12 +5,24 @@ Every setting is read from ``LEDGER_DB_<NAME>``.  AWS itself is configured the A
 AWS_PROFILE, AWS_ENDPOINT_URL and the rest are boto3's, never names of our own.
 """
 
-from typing import Any, Literal, Self
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger_db.errors import ConfigurationError
+
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "development": {"pool_size": 2, "max_overflow": 3, "echo": True},
+    # Nothing is kept, so nothing is shared between tests or their event loops.
+    "test": {"pool": "none"},
+}
+"""By profile, what differs from the defaults, which are those of production."""
+
+# No host, no user and no options: nothing in it can be secret, and SQLAlchemy has nothing to misunderstand.
+_SQLITE_URL: Final = re.compile(r"sqlite(\+(pysqlite|aiosqlite))?://(/[^?]*)?")
 
 
 class Settings(BaseSettings):
@@ -33,6 +45,10 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
+    profile: Literal["production", "development", "test"] = Field(
+        default="production", description="Presets for what is not set by itself: pools, echo"
+    )
+
     database_secret_id: str | None = Field(
         default=None, description="Name or ARN of the PostgreSQL secret in AWS Secrets Manager"
     )
@@ -42,6 +58,11 @@ class Settings(BaseSettings):
     database_user: str | None = Field(default=None, description="User, where there is no secret")
     database_password: SecretStr | None = Field(
         default=None, description="Password, where there is no secret: a developer's own server"
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="A SQLite database for development, instead of PostgreSQL: `sqlite:///dev.db` is a file, "
+        "`sqlite://` is in memory",
     )
     database_host: str | None = Field(default=None, description="Goes before the secret's host")
     database_port: int | None = Field(
@@ -60,6 +81,10 @@ class Settings(BaseSettings):
     database_sslrootcert: str | None = Field(
         default=None, description="PEM file of the authorities to trust; the system's if not set"
     )
+    pool: Literal["queue", "none"] = Field(
+        default="queue",
+        description="`none`: each connection is closed when it is returned, and nothing limits their number",
+    )
     pool_size: int = Field(default=5, ge=1, description="Connections that an engine keeps open")
     max_overflow: int = Field(default=10, ge=0, description="Connections beyond that, closed when returned")
     pool_timeout_seconds: float = Field(
@@ -73,6 +98,15 @@ class Settings(BaseSettings):
     )
     connect_timeout_seconds: float = Field(
         default=5.0, gt=0, description="How long one connection attempt may take"
+    )
+    retry_patience_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        description="How long `run` repeats a transaction that meets conflicts or loses its connection",
+    )
+    echo: bool = Field(default=False, description="Log each statement, without its parameters")
+    log_pool_events: bool = Field(
+        default=False, description="Log each connection that is opened, borrowed, returned or closed"
     )
 
     redis_secret_id: str | None = Field(
@@ -117,6 +151,36 @@ class Settings(BaseSettings):
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             )
             raise ConfigurationError(f"{problems}; mend the environment or the arguments") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_by_profile(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # The values of the environment and of the arguments are merged by now: either goes before a preset.
+        return {**PRESETS.get(str(values.get("profile")), {}), **values}
+
+    @field_validator("database_url")
+    @classmethod
+    def _only_sqlite(cls, url: str | None) -> str | None:
+        if url is not None and not _SQLITE_URL.fullmatch(url):
+            raise ValueError(
+                "only sqlite:///<file> and sqlite:// (in memory) are accepted: a password in a URL never "
+                "rotates; use database_secret_id, or database_user, database_host and database_password"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _one_database(self) -> Self:
+        servers = {
+            "database_secret_id": self.database_secret_id,
+            "database_iam_auth": self.database_iam_auth,
+            "database_user": self.database_user,
+            "database_password": self.database_password,
+            "database_host": self.database_host,
+        }
+        too_many = [name for name, value in servers.items() if value]
+        if self.database_url is not None and too_many:
+            raise ValueError(f"database_url stands alone; remove it, or {', '.join(too_many)}")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_log_in(self) -> Self:

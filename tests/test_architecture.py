@@ -29,9 +29,28 @@ LAYERS: dict[str, frozenset[str] | None] = {
     "connections": frozenset({"credentials", "errors", "_logging"}),
     "health": frozenset({"connections", "credentials", "errors"}),
     "_assembly": frozenset({"connections", "credentials", "settings"}),
+    "_opening": frozenset({"connections"}),
+    "_sessions": frozenset({"connections", "settings"}),
     "manager": frozenset(
-        {"_assembly", "connections", "credentials", "settings", "health", "errors", "_logging"}
+        {
+            "_assembly",
+            "_opening",
+            "_sessions",
+            "connections",
+            "credentials",
+            "settings",
+            "health",
+            "errors",
+            "_logging",
+        }
     ),
+    "default": frozenset({"manager", "settings", "errors", "_logging"}),
+    "orm": frozenset({"connections", "errors"}),
+    "migrations": frozenset({"manager", "settings", "credentials", "connections", "errors", "_logging"}),
+    "fastapi": frozenset(
+        {"manager", "settings", "health", "connections", "credentials", "errors", "_logging"}
+    ),
+    "testing": None,
     "rotation": frozenset({"credentials.model", "errors", "_logging"}),
     "sandbox": frozenset({"rotation", "credentials.model", "errors"}),
     "operate": None,
@@ -177,11 +196,13 @@ def test_folders_are_two_levels_and_never_three() -> None:
     assert deep == []
 
 
-def test_init_files_are_empty_but_for_the_two_front_doors() -> None:
+def test_init_files_are_empty_but_for_the_front_doors() -> None:
     """What a folder has is seen by looking into the folder."""
     full = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("__init__.py") if path.stat().st_size}
 
-    assert full == {"__init__.py", "sandbox/__init__.py"}
+    assert full == {
+        f"{folder}__init__.py" for folder in ("", "fastapi/", "migrations/", "sandbox/", "testing/")
+    }
 
 
 @pytest.mark.parametrize("folder", ["ledger_db", "examples", "benchmarks"])

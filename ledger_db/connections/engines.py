@@ -16,10 +16,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import URL, Engine, create_engine, text
-from sqlalchemy.pool import Pool, QueuePool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from ledger_db.connections.aborted import note_failures
 from ledger_db.connections.goodbye import wait_for_goodbye
 from ledger_db.connections.login import Logins
+from ledger_db.connections.pool_events import log_pool_events
 from ledger_db.connections.security import SslMode, asyncpg_security, libpq_security
 from ledger_db.connections.stamping import on_trial, stamp_connections
 from ledger_db.credentials.model import Credentials
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 SyncDriver = Literal["psycopg2", "psycopg"]
 AsyncDriver = Literal["asyncpg", "psycopg"]
+PoolKind = Literal["queue", "none"]
 _RENEWAL_PAUSE_SECONDS = 0.05
 
 
@@ -41,6 +44,8 @@ class EngineOptions:
     How engines are made.  Times are in seconds.
 
     Attributes:
+        pool: ``queue`` keeps connections; ``none`` closes each when it is returned, and limits nothing.
+
         pool_size: Connections kept open.
 
         max_overflow: Connections beyond that, closed when returned.
@@ -60,8 +65,11 @@ class EngineOptions:
         application_name: What pg_stat_activity shows.
 
         echo: Log each statement.
+
+        log_pool_events: Log what becomes of each connection.
     """
 
+    pool: PoolKind = "queue"
     pool_size: int = 5
     max_overflow: int = 10
     pool_timeout_seconds: float = 5.0
@@ -72,11 +80,34 @@ class EngineOptions:
     sslrootcert: str | None = None
     application_name: str = "ledger_db"
     echo: bool = False
+    log_pool_events: bool = False
 
     @property
     def capacity(self) -> int:
-        """The most connections that one engine ever has."""
+        """
+        The most connections that one engine ever has.
+
+        Without a pool nothing in here holds an engine to it; it is then what admission should keep to.
+        """
         return self.pool_size + self.max_overflow
+
+    def engine_arguments(self) -> dict[str, Any]:
+        """Return what ``create_engine`` and ``create_async_engine`` take, whatever the database."""
+        # Values of statements may be secret; errors and echo show only the statement.
+        arguments: dict[str, Any] = {"hide_parameters": True, "echo": self.echo}
+        if self.pool == "none":
+            # A connection that is new at each checkout needs no ping and gets no age.
+            return {**arguments, "poolclass": NullPool}
+        return {
+            **arguments,
+            "pool_size": self.pool_size,
+            "max_overflow": self.max_overflow,
+            "pool_timeout": self.pool_timeout_seconds,
+            "pool_recycle": self.pool_recycle_seconds,
+            "pool_pre_ping": self.pool_pre_ping,
+            # First in, first out: `renew` must meet a different connection each time.
+            "pool_use_lifo": False,
+        }
 
 
 class EngineFactory:
@@ -93,14 +124,17 @@ class EngineFactory:
         Raises:
             ConfigurationError: The driver is not installed.
         """
-        _require(driver)
+        require(driver)
         engine = create_engine(
             URL.create(f"postgresql+{driver}"),
             connect_args=_libpq_arguments(self._options),
-            **self._pool_arguments(),
+            **self._options.engine_arguments(),
         )
         stamp_connections(engine, self._logins, partial(libpq_security, self._options))
         wait_for_goodbye(engine)
+        note_failures(engine)
+        if self._options.log_pool_events:
+            log_pool_events(engine)
         return engine
 
     def create_async_engine(
@@ -116,34 +150,22 @@ class EngineFactory:
         """
         from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - memory for those who use it
 
-        _require(driver)
+        require(driver)
         is_asyncpg = driver == "asyncpg"
         engine = create_async_engine(
             URL.create(f"postgresql+{driver}"),
             connect_args=(_asyncpg_arguments if is_asyncpg else _libpq_arguments)(self._options),
-            **self._pool_arguments(),
+            **self._options.engine_arguments(),
         )
         security = asyncpg_security if is_asyncpg else libpq_security
         stamp_connections(
             engine.sync_engine, self._logins, partial(security, self._options), before_login=before_login
         )
         wait_for_goodbye(engine.sync_engine)
+        note_failures(engine.sync_engine)
+        if self._options.log_pool_events:
+            log_pool_events(engine.sync_engine)
         return engine
-
-    def _pool_arguments(self) -> dict[str, Any]:
-        options = self._options
-        return {
-            "pool_size": options.pool_size,
-            "max_overflow": options.max_overflow,
-            "pool_timeout": options.pool_timeout_seconds,
-            "pool_recycle": options.pool_recycle_seconds,
-            "pool_pre_ping": options.pool_pre_ping,
-            # First in, first out: `renew` must meet a different connection each time.
-            "pool_use_lifo": False,
-            # Values of statements may be secret; errors and echo show only the statement.
-            "hide_parameters": True,
-            "echo": options.echo,
-        }
 
 
 def ping(engine: Engine) -> None:
@@ -226,9 +248,10 @@ def _idle(pool: Pool) -> int:
     return pool.checkedin() if isinstance(pool, QueuePool) else 0
 
 
-def _require(driver: str) -> None:
+def require(driver: str) -> None:
+    """Raise ConfigurationError, with what to install, if *driver* is not there."""
     if find_spec(driver) is None:
-        extra = {"asyncpg": "async", "psycopg": "psycopg"}.get(driver)
+        extra = {"asyncpg": "async", "psycopg": "psycopg", "aiosqlite": "sqlite"}.get(driver)
         what = f"'ledger-db[{extra}]'" if extra else "psycopg2-binary"
         raise ConfigurationError(f"the driver {driver} is not installed; pip install {what}")
 

@@ -18,7 +18,15 @@ class Loop:
     where a thread asks for that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_connections: bool = True) -> None:
+        """
+        Know no loop yet.
+
+        Args:
+            keeps_connections: Whether connections outlive the work that they were opened for.  If they do
+                not, a second loop takes nothing over from the first, and may come next.
+        """
+        self._keeps_connections = keeps_connections
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -39,15 +47,15 @@ class Loop:
         Take the loop that runs here, the first time; called where a connection is about to be opened.
 
         Raises:
-            ConfigurationError: It is another one than before.
+            ConfigurationError: It is another one than before, where connections are kept.
         """
         running = asyncio.get_running_loop()
-        if self._loop is None:
+        if self._loop is None or not self._keeps_connections:
             self._loop = running
         elif self._loop is not running:
             raise ConfigurationError(
                 "this manager's asynchronous half belongs to another event loop, where its connections are; "
-                "open a manager of its own in each loop, with 'async with'"
+                "open a manager of its own in each loop, with 'async with', or set LEDGER_DB_POOL=none"
             )
 
     def forget(self) -> None:

@@ -15,6 +15,7 @@ from ledger_db.connections import engines
 from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
+from ledger_db.connections.probe_engine import ProbeEngine
 from ledger_db.connections.refusal import Verdict, judge
 from ledger_db.connections.startup import Note, check, check_async
 from ledger_db.credentials.model import Credentials
@@ -60,8 +61,9 @@ class PostgresServer:
         self._drivers = drivers
         self._logins = Logins(provider, patience_seconds=patience_seconds)
         self._factory = EngineFactory(self._logins, options)
+        self._probe = ProbeEngine(self._logins, options, drivers.sync)
         self._watcher = CredentialWatcher(provider, self._renew)
-        self._loop = Loop()
+        self._loop = Loop(keeps_connections=options.pool != "none")
 
         # Guards the making of the two engines, so that there is one of each.
         self._making = threading.Lock()
@@ -109,6 +111,10 @@ class PostgresServer:
         engine = self.async_engine
         await check_async(self._where(), lambda: engines.ping_async(engine), timeout_seconds=timeout_seconds)
 
+    def probe(self) -> None:
+        """Ask for a row on a connection apart from the pools, which may all be in use; see `Prober`."""
+        self._probe.ask()
+
     def watch(self) -> None:
         """Follow rotations from now on."""
         self._watcher.start()
@@ -122,6 +128,7 @@ class PostgresServer:
         # The watcher first: a renewal that goes on after dispose() would borrow from a pool that is closed.
         self._logins.close()
         self._watcher.stop()
+        self._probe.close()
         if self._engine is not None:
             self._engine.dispose()
         if self._async_engine is not None and self._loop.is_running:
@@ -151,6 +158,7 @@ class PostgresServer:
             # garbage collector would take sockets out of the epoll set that parent and child share.
             _of_the_parent.append(engine.pool)
             engine.dispose(close=False)
+        self._probe.after_fork()
         self._watcher.after_fork()
 
     def _where(self) -> str:
@@ -179,6 +187,7 @@ class PostgresServer:
             if self._async_engine is not None and self._loop.is_running:
                 renewal = engines.renew_async(self._async_engine, stopped=self._is_closed)
                 self._loop.run(renewal, timeout_seconds=_RENEWAL_TIMEOUT_SECONDS)
+            self._probe.renew(stopped=self._is_closed)
         except ManagerClosed:
             return
         except Exception as error:  # noqa: BLE001 - a courtesy; whoever borrows does the same

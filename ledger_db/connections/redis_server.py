@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -23,6 +24,7 @@ from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused
 
 _CLOSING_TIMEOUT_SECONDS = 5.0
+_PROBE_TIMEOUT_SECONDS = 1.0
 
 _of_the_parent: list[AsyncRedis] = []
 """Clients that a forked child must neither use nor drop."""
@@ -46,6 +48,7 @@ class RedisServer:
         # Guards the making of the two clients, so that there is one of each.
         self._making = threading.Lock()
         self._client: Redis | None = None
+        self._probe_client: Redis | None = None
         self._async_client: AsyncRedis | None = None
         provider.verify_with(self._verify)
 
@@ -78,6 +81,13 @@ class RedisServer:
         client = self.async_client
         await check_async(self._where(), lambda: clients.ping_async(client), timeout_seconds=timeout_seconds)
 
+    def probe(self) -> None:
+        """Ask for a sign of life on a connection apart from the clients'; see `Prober`."""
+        with self._making:
+            if self._probe_client is None:
+                self._probe_client = clients.create_redis(self._logins, _for_probes(self.options))
+        clients.ping(self._probe_client)
+
     def watch(self) -> None:
         """Follow rotations from now on."""
         self._watcher.start()
@@ -94,8 +104,9 @@ class RedisServer:
         """Close every idle connection; borrowed ones are closed when returned.  May be called again."""
         self._logins.close()
         self._watcher.stop()
-        if self._client is not None:
-            self._client.connection_pool.disconnect(inuse_connections=False)
+        for client in (self._client, self._probe_client):
+            if client is not None:
+                client.connection_pool.disconnect(inuse_connections=False)
         if self._async_client is not None and self._loop.is_running:
             closing = self._async_client.connection_pool.disconnect(inuse_connections=False)
             self._loop.run(closing, timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
@@ -137,3 +148,8 @@ class RedisServer:
             if judge(error) is Verdict.REFUSED:
                 raise LoginRefused(f"{self._where()} refused version {credentials.version}") from error
             raise
+
+
+def _for_probes(options: RedisOptions) -> RedisOptions:
+    seconds = min(_PROBE_TIMEOUT_SECONDS, options.connect_timeout_seconds)
+    return replace(options, max_connections=1, connect_timeout_seconds=seconds, timeout_seconds=seconds)

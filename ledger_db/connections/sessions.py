@@ -1,23 +1,37 @@
 """
-Sessions with the three options that a transaction may need.
+Sessions with the three options that a transaction may need, and a COMMIT whose outcome is told.
 
-None of them leaks to the next borrower of a connection: isolation and read-only are reset when it is
+None of the options leaks to the next borrower of a connection: isolation and read-only are reset when it is
 returned, and the statement timeout is ``SET LOCAL``, set anew in each transaction of the session.
 """
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.orm import Session, SessionTransaction
+
+from ledger_db._logging import describe
+from ledger_db.connections.aborted import refuse_if_aborted
+from ledger_db.connections.hangup import may_have_hung_up
+from ledger_db.connections.outcomes import is_lost
+from ledger_db.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 IsolationLevel = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+# PostgreSQL counts in milliseconds, in 32 bits; its 0 would mean "for ever".
+_LONGEST_TIMEOUT_SECONDS = 2_147_483.0
+
+_LIMIT_STATEMENTS = text("SELECT set_config('statement_timeout', :milliseconds, true)")
+
+COMMITTED = "ledger_db.committed"
+"""Key of `Session.info`: true once `commit` has committed anything of this session."""
 
 
 class SessionArguments(TypedDict, total=False):
@@ -31,19 +45,34 @@ class SessionArguments(TypedDict, total=False):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
     """
-    What `session` and `begin` may be asked for.
+    What `session`, `begin` and `run` may be asked for.
 
     Attributes:
-        read_only: Whether PostgreSQL refuses writes.
+        read_only: Whether the database refuses writes.
 
         isolation_level: As PostgreSQL names it; None for the server's default.
 
         statement_timeout_seconds: When PostgreSQL cancels a statement; None for the server's default.
+
+    Raises:
+        ValueError: An isolation level or a timeout that does not exist.
     """
 
     read_only: bool = False
     isolation_level: IsolationLevel | None = None
     statement_timeout_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        # Here, and not where they are used: that is inside of somebody's transaction.
+        levels = get_args(IsolationLevel)
+        if self.isolation_level is not None and self.isolation_level not in levels:
+            raise ValueError(f"no isolation level {self.isolation_level!r}; use one of {', '.join(levels)}")
+        seconds = self.statement_timeout_seconds
+        if seconds is not None and not 0 < seconds <= _LONGEST_TIMEOUT_SECONDS:
+            raise ValueError(
+                f"no statement timeout of {seconds} s; use more than 0 and at most "
+                f"{_LONGEST_TIMEOUT_SECONDS:.0f} s, or None for the server's default"
+            )
 
     def execution_options(self) -> dict[str, Any]:
         """Return them as SQLAlchemy's."""
@@ -61,17 +90,34 @@ NO_OPTIONS = SessionOptions()
 _NONE: dict[str, Any] = {}
 
 
+class ManagedSession(Session):
+    """
+    An ordinary Session whose `commit` raises `OutcomeUnknown` if that is what it is.
+
+    Attributes:
+        options: What it was asked for.
+
+        begun: The connection of its last transaction; None before the first statement.
+    """
+
+    options: SessionOptions = NO_OPTIONS
+    begun: Connection | None = None
+
+    def commit(self) -> None:
+        """Commit, as `commit` of this module does."""
+        commit(self)
+
+
 def open_session(engine: Engine, options: SessionOptions) -> Session:
     """Return a session that was not used yet; it cannot be used again once it is closed."""
-    session = Session(
+    session = ManagedSession(
         engine,
         expire_on_commit=False,
         # A session that is used after its request would quietly check out a connection for good.
         close_resets_only=False,
         execution_options=options.execution_options(),
     )
-    if options.statement_timeout_seconds is not None:
-        _limit_statements(session, options.statement_timeout_seconds)
+    session.options = options
     return session
 
 
@@ -82,9 +128,9 @@ def open_async_session(engine: "AsyncEngine", options: SessionOptions) -> "Async
         expire_on_commit=False,
         close_resets_only=False,
         execution_options=options.execution_options(),
+        sync_session_class=ManagedSession,
     )
-    if options.statement_timeout_seconds is not None:
-        _limit_statements(session.sync_session, options.statement_timeout_seconds)
+    cast("ManagedSession", session.sync_session).options = options
     return session
 
 
@@ -99,26 +145,72 @@ def _async_session_class() -> "type[AsyncSession]":
 @contextmanager
 def begin(engine: Engine, options: SessionOptions) -> Iterator[Session]:
     """Open a session, commit it at the end, roll back on an error."""
-    with open_session(engine, options) as session, session.begin():
+    with open_session(engine, options) as session, session.begin() as transaction:
         yield session
+        # Not if the body has ended it by itself: then there is nothing to commit.
+        if transaction.is_active:
+            commit(session)
 
 
 @asynccontextmanager
 async def begin_async(engine: "AsyncEngine", options: SessionOptions) -> "AsyncIterator[AsyncSession]":
     """Same as `begin`, on an event loop."""
-    async with open_async_session(engine, options) as session, session.begin():
+    async with open_async_session(engine, options) as session, session.begin() as transaction:
         yield session
+        if transaction.is_active:
+            await commit_async(session)
 
 
-def _limit_statements(session: Session, seconds: float) -> None:
-    event.listen(session, "after_begin", partial(_set_local_timeout, max(1, round(seconds * 1000))))
+def commit(session: Session) -> None:
+    """
+    Flush, then COMMIT; any Session will do.
+
+    What the server refuses (a deferred constraint, a conflict) is SQLAlchemy's error, and not committed.  So
+    is a connection that broke before: COMMIT is not sent on one that the server has left, or that would
+    answer with a rollback because a statement has failed and nobody has told.
+
+    Raises:
+        OutcomeUnknown: COMMIT was sent, and the connection broke before the answer.  Never for a read-only
+            session, which has nothing to lose.
+
+        Exception: SQLAlchemy's; nothing is committed.
+    """
+    session.flush()
+    _look_at_the_line(session)
+    try:
+        # Session's own: a ManagedSession's comes here.
+        Session.commit(session)
+    except Exception as error:
+        if not is_lost(error) or session.execution_options.get("postgresql_readonly"):
+            raise
+        raise OutcomeUnknown(
+            f"COMMIT was sent and the connection broke before the answer ({describe(error)}): it was done, "
+            "or it was not; look for what it should have written before doing it again"
+        ) from error
+    session.info[COMMITTED] = True
 
 
-def _set_local_timeout(
-    milliseconds: int, session: Session, transaction: SessionTransaction, connection: Connection
-) -> None:
-    # set_config takes a bound value where SET LOCAL takes none; true makes it local to the transaction.
-    connection.execute(
-        text("SELECT set_config('statement_timeout', :milliseconds, true)"),
-        {"milliseconds": str(milliseconds)},
-    )
+async def commit_async(session: "AsyncSession") -> None:
+    """Same as `commit`, on an event loop.  A cancellation stays one, and nobody knows the outcome either."""
+    await session.run_sync(commit)
+
+
+def _look_at_the_line(session: Session) -> None:
+    """Raise if COMMIT would be a rollback, or the driver's error if the server has gone already."""
+    connection = getattr(session, "begun", None)
+    if connection is None or connection.closed or connection.invalidated:
+        return
+    refuse_if_aborted(connection)
+    if connection.dialect.name == "postgresql" and may_have_hung_up(connection):
+        # The driver's own words, and SQLAlchemy's pool hears of it.
+        connection.exec_driver_sql("SELECT 1")
+
+
+@event.listens_for(ManagedSession, "after_begin")
+def _note_begin(session: ManagedSession, transaction: SessionTransaction, connection: Connection) -> None:
+    session.begun = connection
+    seconds = session.options.statement_timeout_seconds
+    # A savepoint has what its transaction has.
+    if seconds is not None and not transaction.nested:
+        # set_config takes a bound value where SET LOCAL takes none; true makes it local to the transaction.
+        connection.execute(_LIMIT_STATEMENTS, {"milliseconds": str(max(1, round(seconds * 1000)))})

@@ -135,6 +135,12 @@ def stamp_connections(
             record.invalidate()
 
 
+def stamp_of(record: "ConnectionPoolEntry") -> str | None:
+    """Return the stamp that a connection logged in with; None where there are no logins (SQLite)."""
+    stamp = record.info.get(_STAMP) or record.info.get(_UNUSED)
+    return None if stamp is None else str(stamp)
+
+
 def _replace_unless_good(record: "ConnectionPoolEntry", current: str) -> None:
     # One that was opened for this very checkout is good even if a rotation has landed since: it did log in.
     # SQLAlchemy allows two attempts a checkout; a storm of rotations would use up both.

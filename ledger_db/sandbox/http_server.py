@@ -138,7 +138,7 @@ class _Listening(socketserver.TCPServer):
         except OSError:
             log.debug("connection.lost")
         except Exception:
-            log.exception("request.failed")
+            log.exception("stand_in.failed")
         finally:
             # Forgotten before it is closed: end() must not hang up on a descriptor that is somebody else's by
             # then.

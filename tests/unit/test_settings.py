@@ -32,6 +32,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"database_port": 70000}, "LEDGER_DB_DATABASE_PORT"),
         ({"database_sslmode": "maybe"}, "LEDGER_DB_DATABASE_SSLMODE"),
         ({"pool_siez": 5}, "LEDGER_DB_POOL_SIEZ"),
+        ({"profile": "staging"}, "LEDGER_DB_PROFILE"),
+        ({"profile": ["test"]}, "LEDGER_DB_PROFILE"),
+        ({"database_url": "sqlite:/dev.db"}, "LEDGER_DB_DATABASE_URL"),
     ],
 )
 def test_a_wrong_setting_is_named(values: dict[str, object], named: str) -> None:
@@ -48,12 +51,45 @@ def test_a_wrong_setting_is_named(values: dict[str, object], named: str) -> None
         ({"database_password": "p", "database_user": "u"}, "database_user and database_host are needed"),
         ({"redis_secret_id": "s", "redis_password": "p"}, "exclude each other"),
         ({"redis_password": "p"}, "redis_host is needed"),
+        ({"database_url": "sqlite://", "database_secret_id": "s"}, "remove it, or database_secret_id"),
+        (
+            {"database_url": "sqlite://", "database_user": "u", "database_host": "h"},
+            "remove it, or database_user, database_host",
+        ),
     ],
 )
 def test_there_is_one_way_to_log_in(values: dict[str, object], what: str) -> None:
     """Two ways at once, or half of one, is refused before anything is connected."""
     with pytest.raises(ConfigurationError, match=what):
         Settings(**values)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:c4nary!@h/db",
+        "postgresql+psycopg2://u:c4nary!@h/db",
+        "sqlite://u:c4nary!@h/dev.db",
+        "sqlite:///dev.db?key=c4nary!",
+        "sqlite+pysqlcipher://:c4nary!@/dev.db",
+        "c4nary!",
+    ],
+)
+def test_a_url_of_a_server_is_refused_and_not_repeated(url: str) -> None:
+    """A password in a URL never rotates: the message says what to use instead, and does not print it."""
+    with pytest.raises(ConfigurationError, match=r"LEDGER_DB_DATABASE_URL: .*database_secret_id") as caught:
+        Settings(database_url=url)
+
+    assert "c4nary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///dev.db", "sqlite+aiosqlite:////data/dev.db"],
+)
+def test_a_url_of_sqlite_is_accepted(url: str) -> None:
+    """Whatever driver it names: both engines are made from it."""
+    assert Settings(database_url=url).database_url == url
 
 
 def test_a_password_in_the_settings_does_not_show() -> None:

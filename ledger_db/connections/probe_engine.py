@@ -1,0 +1,92 @@
+"""An engine for probes of PostgreSQL: one connection that no request uses, and that follows rotations."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import Pool
+
+from ledger_db.connections import engines
+from ledger_db.connections.engines import EngineFactory, EngineOptions, SyncDriver
+from ledger_db.connections.login import Logins
+
+_CONNECT_TIMEOUT_SECONDS = 2.0
+_SILENCE_SECONDS = 2.0
+
+_of_the_parent: list[Pool] = []
+"""Pools that a forked child must neither use nor drop."""
+
+
+class ProbeEngine:
+    """
+    Asks PostgreSQL for a row, on one connection that is opened when it is asked first.
+
+    There is no limit on the server's side: ``SELECT 1`` waits for no lock, a server that is frozen would not
+    keep to one, and a proxy in between may not take it.  `Prober` limits who waits.
+    """
+
+    def __init__(self, logins: Logins, options: EngineOptions, driver: SyncDriver) -> None:
+        own = replace(
+            options,
+            pool_size=1,
+            max_overflow=0,
+            pool_pre_ping=False,
+            connect_timeout_seconds=min(_CONNECT_TIMEOUT_SECONDS, options.connect_timeout_seconds),
+            application_name="ledger_db.probe",
+            echo=False,
+            log_pool_events=False,
+        )
+        self._factory = EngineFactory(logins, own)
+        self._driver: SyncDriver = driver
+        self._engine: Engine | None = None
+        # Guards the making of the engine: of two, nobody would close the first.
+        self._making = threading.Lock()
+
+    def ask(self) -> None:
+        """
+        Ask the server for a row.
+
+        Raises:
+            Exception: Whatever the driver raises, except that the server has ended an idle connection: then
+                it is asked again on a new one.
+        """
+        engine = self._made()
+        try:
+            engines.ping(engine)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            engines.ping(engine)
+
+    def renew(self, *, stopped: Callable[[], bool]) -> None:
+        """Replace the connection if it is stale, so that none with old credentials stays on the server."""
+        if self._engine is not None:
+            engines.renew(self._engine, stopped=stopped)
+
+    def close(self) -> None:
+        """Close the connection; one in use is closed when it is returned.  May be called again."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def after_fork(self) -> None:
+        """Share nothing with the parent process."""
+        self._making = threading.Lock()
+        if self._engine is not None:
+            _of_the_parent.append(self._engine.pool)
+            self._engine.dispose(close=False)
+
+    def _made(self) -> Engine:
+        with self._making:
+            if self._engine is None:
+                self._engine = self._factory.create_engine(self._driver)
+                # Before the listener that logs in, which hands on what it finds here.
+                event.listen(self._engine, "do_connect", _notice_silence, insert=True)
+            return self._engine
+
+
+def _notice_silence(dialect: object, record: object, cargs: object, cparams: dict[str, Any]) -> None:
+    # Without it, a connection that a firewall has forgotten keeps the probe for a quarter of an hour.
+    cparams["tcp_user_timeout"] = round(_SILENCE_SECONDS * 1000)
