@@ -1,0 +1,161 @@
+"""
+Synchronous sessions for endpoints, and the manager itself.
+
+Each alias is for annotations, each function of the same name in small letters is its key in
+``app.dependency_overrides``.  A session is committed before the response leaves, so a client that has an
+answer can rely on it, and a COMMIT that fails is an error that it hears of.  What an endpoint raises rolls
+back; what it returns is committed, whatever its status, unless `mark_rollback` was called.
+
+An endpoint that takes two sessions of different kinds takes two connections.  When many do so at once, each
+may hold one and wait for another: they are refused after ``pool_timeout_seconds``, so take one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Annotated, Unpack
+
+from fastapi import Depends, params
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
+
+from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_session
+from ledger_db.fastapi.busy import admit, overdue
+from ledger_db.fastapi.ending import end, has_connection, take_away
+from ledger_db.fastapi.lifespan import manager_of, opened_of
+from ledger_db.manager import ConnectionManager
+
+
+def session_dependency(
+    name: str = "default", *, commit: bool = True, **options: Unpack[SessionArguments]
+) -> params.Depends:
+    """
+    Return what ``Annotated[Session, ...]`` needs for a session of your own kind.
+
+    The same arguments return the same ``.dependency``: two parameters of one request share a session, and
+    tests can override it.
+
+    Args:
+        name: Which manager, as given to `lifespan`.
+
+        commit: Whether the session is committed when the endpoint returns; else it is rolled back, and what
+            the endpoint committed itself stays.
+
+        options: ``read_only``, ``isolation_level``, ``statement_timeout_seconds``; see `SessionOptions`.
+    """
+    kind = SessionOptions(**options) if options else NO_OPTIONS
+    # The scope is what puts the COMMIT before the response.
+    return params.Depends(_session(name, commit=commit, options=kind), scope="function")
+
+
+class SessionFactory:
+    """
+    Opens sessions for work that goes on when the response has begun: streams, background tasks, websockets.
+
+    Take one for each batch of such work, so that no connection is held while a client reads.  Used in a
+    thread, where waiting for a place among the requests would keep the thread from them; so it does not ask,
+    and finds the connections that `AdmissionOptions.reserve` keeps free.
+    """
+
+    def __init__(self, manager: ConnectionManager) -> None:
+        self._manager = manager
+
+    def session(self, **options: Unpack[SessionArguments]) -> Session:
+        """See `ConnectionManager.session`."""
+        return self._manager.session(**options)
+
+    def begin(self, **options: Unpack[SessionArguments]) -> AbstractContextManager[Session]:
+        """See `ConnectionManager.begin`."""
+        return self._manager.begin(**options)
+
+
+@cache
+def manager_dependency(name: str) -> params.Depends:
+    """Return what ``Annotated[ConnectionManager, ...]`` needs for a named manager."""
+
+    async def named_manager(connection: HTTPConnection) -> ConnectionManager:
+        return manager_of(connection, name)
+
+    return params.Depends(named_manager)
+
+
+@cache
+def session_factory_dependency(name: str) -> params.Depends:
+    """Return what ``Annotated[SessionFactory, ...]`` needs for a named manager."""
+
+    async def named_factory(connection: HTTPConnection) -> SessionFactory:
+        return SessionFactory(manager_of(connection, name))
+
+    return params.Depends(named_factory)
+
+
+@cache
+def _session(
+    name: str, *, commit: bool, options: SessionOptions
+) -> Callable[[HTTPConnection], AsyncIterator[Session]]:
+    # A coroutine opens it, because that needs no I/O; only its end does, and goes to a thread.  As a plain
+    # generator it would go to a thread twice.
+    async def session(connection: HTTPConnection) -> AsyncIterator[Session]:
+        opened = opened_of(connection, name)
+        place = await admit(connection, opened.admission)
+        try:
+            session = open_session(opened.manager.engine, options)
+            try:
+                yield session
+            except asyncio.CancelledError:
+                await take_away(session, opened.finishers)
+                raise
+            except BaseException:
+                await end(session, opened.finishers, commit=False)
+                raise
+            if has_connection(session):
+                # Before the COMMIT, so that the next one comes while the connection is on its way back: if
+                # nobody waits, the pool closes what it has beyond its size, and has to open it again.  This
+                # one needs no thread of the endpoints any more, so those who wait are not in its way.
+                place.leave()
+            await end(session, opened.finishers, commit=commit)
+        except PoolTimeout as error:
+            raise overdue(connection) from error
+        finally:
+            place.leave()
+
+    return session
+
+
+async def manager(connection: HTTPConnection) -> ConnectionManager:
+    """Return the manager called ``default``."""
+    return manager_of(connection)
+
+
+async def session_factory(connection: HTTPConnection) -> SessionFactory:
+    """Return a factory of sessions of the manager called ``default``."""
+    return SessionFactory(manager_of(connection))
+
+
+_READ_ONLY = SessionOptions(read_only=True)
+_SERIALIZABLE = SessionOptions(isolation_level="SERIALIZABLE")
+
+session = _session("default", commit=True, options=NO_OPTIONS)
+manual_session = _session("default", commit=False, options=NO_OPTIONS)
+read_only_session = _session("default", commit=True, options=_READ_ONLY)
+serializable_session = _session("default", commit=True, options=_SERIALIZABLE)
+
+SessionDep = Annotated[Session, Depends(session, scope="function")]
+"""Committed for you."""
+
+ManualSessionDep = Annotated[Session, Depends(manual_session, scope="function")]
+"""Rolled back unless the endpoint commits."""
+
+ReadOnlySessionDep = Annotated[Session, Depends(read_only_session, scope="function")]
+"""PostgreSQL refuses writes."""
+
+SerializableSessionDep = Annotated[Session, Depends(serializable_session, scope="function")]
+"""As if alone.  A conflict is an error here: only a callable can be repeated, see `ConnectionManager.run`."""
+
+SessionFactoryDep = Annotated[SessionFactory, Depends(session_factory)]
+"""For streams, background tasks and websockets."""
+
+ManagerDep = Annotated[ConnectionManager, Depends(manager)]
+"""The manager itself: `run`, the engines, health."""
