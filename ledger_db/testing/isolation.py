@@ -1,0 +1,122 @@
+"""A manager for one test: what it writes to the database is undone."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from ledger_db.errors import ConfigurationError
+from ledger_db.manager import ConnectionManager
+from ledger_db.testing.undone import Undone, UndoneAsync
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis as AsyncRedis
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+class IsolatedManager(ConnectionManager):
+    """
+    An open manager, seen through one transaction for each of its engines.
+
+    The two halves do not see what the other has written.  Everything else is the other manager's; what is
+    written to Redis stays.
+
+    Args:
+        manager: An open one; who opened it closes it.
+    """
+
+    # Not in __dict__, which is shared.
+    __slots__ = ("_async_redis", "_undone", "_undone_async")
+
+    def __init__(self, manager: ConnectionManager) -> None:
+        self.__dict__ = manager.__dict__
+        self._undone: Undone | None = None
+        self._undone_async: UndoneAsync | None = None
+        self._async_redis: AsyncRedis | None = None
+
+    @property
+    def engine(self) -> "Engine":
+        """An ordinary Engine, except that its transactions are undone when the test is over."""
+        if self._undone is None:
+            raise ConfigurationError(
+                "the test that this manager was isolated for is over; make one for each test"
+            )
+        return self._undone.engine
+
+    @property
+    def async_engine(self) -> "AsyncEngine":
+        """An ordinary AsyncEngine, except that its transactions are undone when the test is over."""
+        if self._undone_async is None:
+            raise ConfigurationError(
+                "only the synchronous half of this manager is isolated; ask for the fixture "
+                "ledger_db_async_isolated as well, or use isolated_async()"
+            )
+        return self._undone_async.engine
+
+    @property
+    def async_redis(self) -> "AsyncRedis":
+        """A client of this test's own: one lives on one event loop, and each test may have another."""
+        if self._async_redis is None:
+            from ledger_db.connections.redis import create_async_redis  # noqa: PLC0415 - memory
+
+            server = self._open_redis()
+            self._async_redis = create_async_redis(server._logins, server.options)  # noqa: SLF001 - see above
+        return self._async_redis
+
+    def close(self) -> None:
+        """Do nothing: who opened the manager closes it."""
+
+    async def close_async(self) -> None:
+        """Do nothing: who opened the manager closes it."""
+
+    def isolate(self) -> None:
+        """Begin to undo what `engine` does."""
+        self._undone = Undone(super().engine)
+
+    def undo(self) -> None:
+        """Undo what `engine` did."""
+        undone, self._undone = self._undone, None
+        if undone is not None:
+            undone.close()
+
+    def isolate_async(self) -> None:
+        """Begin to undo what `async_engine` does."""
+        self._undone_async = UndoneAsync(super().async_engine)
+
+    async def undo_async(self) -> None:
+        """Undo what `async_engine` did, on the event loop that used it."""
+        undone, self._undone_async = self._undone_async, None
+        redis, self._async_redis = self._async_redis, None
+        try:
+            if redis is not None:
+                await redis.connection_pool.disconnect()
+        finally:
+            if undone is not None:
+                await undone.close()
+
+
+@contextmanager
+def isolated(manager: ConnectionManager) -> Iterator[IsolatedManager]:
+    """
+    Give a manager whose `engine` leaves nothing behind.
+
+    Args:
+        manager: An open one.
+    """
+    one = IsolatedManager(manager)
+    one.isolate()
+    try:
+        yield one
+    finally:
+        one.undo()
+
+
+@asynccontextmanager
+async def isolated_async(manager: ConnectionManager) -> AsyncIterator[IsolatedManager]:
+    """Same as `isolated`, for `async_engine` too."""
+    with isolated(manager) as one:
+        one.isolate_async()
+        try:
+            yield one
+        finally:
+            await one.undo_async()

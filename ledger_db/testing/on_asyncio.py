@@ -1,0 +1,30 @@
+"""
+What has to be ended on an event loop, under pytest-asyncio.
+
+One fixture for each scope that a loop may have: a connection can be used and closed only on its own loop, so
+it has to be the one that the test runs on.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, Literal
+
+import pytest_asyncio
+
+Scope = Literal["function", "class", "module", "package", "session"]
+
+
+def _exits(scope: Scope) -> Any:
+    @pytest_asyncio.fixture(loop_scope=scope, name=f"_ledger_db_exits_{scope}")
+    async def exits() -> AsyncIterator[AsyncExitStack]:
+        async with AsyncExitStack() as stack:
+            yield stack
+
+    return exits
+
+
+on_function_loop = _exits("function")
+on_class_loop = _exits("class")
+on_module_loop = _exits("module")
+on_package_loop = _exits("package")
+on_session_loop = _exits("session")
