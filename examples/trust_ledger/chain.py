@@ -8,6 +8,7 @@ were given when they appended do not change with them.  Nothing here talks to a 
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -121,6 +122,11 @@ def canonical_json(entry: Entry) -> bytes:
         "recorded_at": entry.recorded_at.astimezone(UTC).isoformat(timespec="microseconds"),
     }
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def is_hash(claimed: str) -> bool:
+    """Whether *claimed* looks like what `compute_hash` returns."""
+    return re.fullmatch("[0-9a-f]{64}", claimed) is not None
 
 
 def find_flaw(entry: Entry, *, after: Link) -> str | None:

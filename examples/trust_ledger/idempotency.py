@@ -9,16 +9,16 @@ import json
 import logging
 from dataclasses import asdict
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 # The one thing that ledger_db does not translate: what a command to Redis raises is Redis's own.
 from redis.exceptions import RedisError
 
 from examples.trust_ledger.chain import Entry
-from ledger_db import ConnectionManager
 from ledger_db.errors import LedgerDBError
 
-REMEMBER_SECONDS = 24 * 60 * 60
-"""How long the shortcut works.  A key means the same for ever: after this, PostgreSQL is asked."""
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,19 @@ class Shortcut:
         usable: Whether Redis did its part in this request so far.
     """
 
-    def __init__(self, db: ConnectionManager) -> None:
+    def __init__(self, redis: "Redis", *, remember_seconds: int) -> None:
+        """
+        Prepare the shortcut; nothing is sent yet.
+
+        Args:
+            redis: The client.
+
+            remember_seconds: How long it works.  A key means the same for ever: after that, PostgreSQL is
+                asked.
+        """
         self.usable = True
-        self._redis = db.async_redis
+        self._redis = redis
+        self._remember_seconds = remember_seconds
 
     async def recall(self, idempotency_key: str) -> Entry | None:
         """Return the entry that *idempotency_key* stands for, as far as Redis knows."""
@@ -52,7 +62,7 @@ class Shortcut:
         if not self.usable:
             return
         try:
-            await self._redis.set(_name(entry.idempotency_key), _write(entry), ex=REMEMBER_SECONDS)
+            await self._redis.set(_name(entry.idempotency_key), _write(entry), ex=self._remember_seconds)
         except (RedisError, LedgerDBError) as error:
             self._give_up(error)
 

@@ -1,65 +1,19 @@
 """
 How is the chain kept in PostgreSQL?
 
-Two tables: the entries, and one row that says where the chain ends.  Whoever appends locks that row first,
-so appends happen one after the other and the chain can not fork, however many workers there are.
+Whoever appends locks the row that says where the chain ends.  So appends happen one after the other and the
+chain can not fork, however many workers there are.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    DateTime,
-    MetaData,
-    String,
-    Table,
-    Text,
-    insert,
-    select,
-    text,
-)
-from sqlalchemy import update as update_rows
-from sqlalchemy.dialects.postgresql import insert as insert_unless_there
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from examples.trust_ledger.chain import START, Draft, Entry, Link, find_flaw, seal
-from ledger_db import ConnectionManager
-
-VERIFY_PAGE = 500
-"""How many entries one transaction reads while the chain is verified."""
-
-_SETUP_LOCK = 0x7275737474
-"""Any number will do, as long as nothing else in this database uses it for an advisory lock."""
-
-metadata = MetaData()
-
-entries = Table(
-    "entries",
-    metadata,
-    # Not a sequence: a rolled-back append would leave a gap, and a gap is what a deleted entry looks like.
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("account", Text, nullable=False),
-    Column("amount", BigInteger, nullable=False),
-    Column("memo", Text, nullable=False),
-    Column("recorded_at", DateTime(timezone=True), nullable=False),
-    # The promise "one key, one entry" is kept here.  Redis only makes it quick.
-    Column("idempotency_key", Text, nullable=False, unique=True),
-    Column("previous_hash", String(64), nullable=False),
-    Column("hash", String(64), nullable=False),
-)
-
-ledger_head = Table(
-    "ledger_head",
-    metadata,
-    # One row, whose key is always true: a second head can not be written down.
-    Column("only", Boolean, primary_key=True),
-    Column("id", BigInteger, nullable=False),
-    Column("hash", String(64), nullable=False),
-)
+from examples.trust_ledger.chain import Draft, Entry, Link, seal
+from examples.trust_ledger.tables import EndRow, EntryRow
 
 
 class KeyReused(Exception):
@@ -81,37 +35,6 @@ class Appended:
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """
-    What a walk along the whole chain found.
-
-    Attributes:
-        verified: Whether every entry is sound and the chain ends where it should.
-
-        entries: How many entries were found sound, from the first one on.
-
-        hash: The hash of the last of them.
-
-        flaw: The first thing that is wrong; None if nothing is.
-    """
-
-    verified: bool
-    entries: int
-    hash: str
-    flaw: str | None
-
-
-async def create_tables(session: AsyncSession) -> None:
-    """Create what is missing.  Any number of workers may do so at once; every one but the first waits."""
-    await session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SETUP_LOCK})
-    connection = await session.connection()
-    await connection.run_sync(metadata.create_all)
-    await session.execute(
-        insert_unless_there(ledger_head).values(only=True, **asdict(START)).on_conflict_do_nothing()
-    )
-
-
 async def append(session: AsyncSession, draft: Draft, *, idempotency_key: str) -> Appended:
     """
     Append *draft* in the transaction of *session*.  It is in the ledger once that has committed.
@@ -119,16 +42,22 @@ async def append(session: AsyncSession, draft: Draft, *, idempotency_key: str) -
     Raises:
         KeyReused: The key was used for something else.
     """
-    end = await _lock_end(session)
+    end = await lock_end(session)
     # Looked up only under the lock: of two requests with one key at the same moment, the second waits
     # for the first to commit and then finds what it wrote.
     written = await find_by_key(session, idempotency_key)
     if written is not None:
         return replay(written, draft)
-    entry = seal(draft, after=end, idempotency_key=idempotency_key, recorded_at=datetime.now(UTC))
-    await session.execute(insert(entries).values(asdict(entry)))
-    await session.execute(update_rows(ledger_head).values(asdict(entry.link)))
+    entry = seal(draft, after=end.link, idempotency_key=idempotency_key, recorded_at=datetime.now(UTC))
+    session.add(EntryRow(**asdict(entry)))
+    end.id, end.hash = entry.id, entry.hash
+    await session.flush()
     return Appended(entry, replayed=False)
+
+
+async def lock_end(session: AsyncSession) -> EndRow:
+    """Wait until nobody else appends, and keep it so until the transaction of *session* ends."""
+    return await session.get_one(EndRow, True, with_for_update=True)
 
 
 def replay(written: Entry, draft: Draft) -> Appended:
@@ -145,60 +74,22 @@ def replay(written: Entry, draft: Draft) -> Appended:
 
 async def find_by_key(session: AsyncSession, idempotency_key: str) -> Entry | None:
     """Return the entry that was appended with *idempotency_key*, if there is one."""
-    row = (await session.execute(select(entries).where(entries.c.idempotency_key == idempotency_key))).first()
-    return None if row is None else Entry(*row)
+    row = await session.scalar(select(EntryRow).where(EntryRow.idempotency_key == idempotency_key))
+    return None if row is None else row.entry
 
 
 async def find_by_id(session: AsyncSession, entry_id: int) -> Entry | None:
     """Return entry number *entry_id*, if there is one."""
-    row = (await session.execute(select(entries).where(entries.c.id == entry_id))).first()
-    return None if row is None else Entry(*row)
+    row = await session.get(EntryRow, entry_id)
+    return None if row is None else row.entry
 
 
 async def read_page(session: AsyncSession, *, after: int, limit: int) -> Sequence[Entry]:
     """Return at most *limit* entries that come after entry number *after*."""
-    query = select(entries).where(entries.c.id > after).order_by(entries.c.id).limit(limit)
-    return [Entry(*row) for row in await session.execute(query)]
+    query = select(EntryRow).where(EntryRow.id > after).order_by(EntryRow.id).limit(limit)
+    return [row.entry for row in await session.scalars(query)]
 
 
 async def read_end(session: AsyncSession) -> Link:
     """Return where the chain ends."""
-    row = (await session.execute(select(ledger_head.c.id, ledger_head.c.hash))).one()
-    return Link(*row)
-
-
-async def verify(db: ConnectionManager) -> Verification:
-    """
-    Walk along the chain as it is now, page by page, and recompute every hash.
-
-    Each page is a transaction of its own, so that a long walk holds no connection back: not from other
-    requests, and not from a rotation.  Entries only ever come after those that were read, so the pages fit.
-    """
-    async with db.async_begin(read_only=True) as session:
-        end = await read_end(session)
-    last = START
-    async for entry in _walk(db, until=end.id):
-        flaw = find_flaw(entry, after=last)
-        if flaw is not None:
-            return Verification(verified=False, entries=last.id, hash=last.hash, flaw=flaw)
-        last = entry.link
-    flaw = None if last == end else f"the chain should end with entry {end.id}, but ends with entry {last.id}"
-    return Verification(verified=flaw is None, entries=last.id, hash=last.hash, flaw=flaw)
-
-
-async def _walk(db: ConnectionManager, *, until: int) -> AsyncIterator[Entry]:
-    after = 0
-    while after < until:
-        async with db.async_begin(read_only=True) as session:
-            page = await read_page(session, after=after, limit=VERIFY_PAGE)
-        for entry in page:
-            if entry.id <= until:
-                yield entry
-        if len(page) < VERIFY_PAGE:
-            return
-        after = page[-1].id
-
-
-async def _lock_end(session: AsyncSession) -> Link:
-    row = (await session.execute(select(ledger_head.c.id, ledger_head.c.hash).with_for_update())).one()
-    return Link(*row)
+    return (await session.get_one(EndRow, True)).link

@@ -7,8 +7,10 @@ Ctrl-C or until the time is over.  The exit status is the verdict: 0 if nobody n
 
 import argparse
 import asyncio
+import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,6 +30,9 @@ FIRST_PORT = 8000
 
 _POOL_SIZE = 5
 _MAX_OVERFLOW = 5
+# What the health endpoints ask with, so that they answer while the pool is busy.
+_PROBES = 1
+_CONNECTIONS_LIMIT = _POOL_SIZE + _MAX_OVERFLOW + _PROBES
 _READS = ("GetSecretValue", "BatchGetSecretValue")
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -83,11 +88,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, listener: socket.socket) -> int:
-    console = DrillConsole(connections_limit=_POOL_SIZE + _MAX_OVERFLOW)
+    console = DrillConsole(connections_limit=_CONNECTIONS_LIMIT)
     console.say("Starting PostgreSQL, Redis and Secrets Manager on this machine ...")
     with Sandbox() as box:
+        migrate_sandbox(box)
         plan = _make_plan(options, box)
-        with _make_service(options.app, listener=listener, environment=box.environment) as service:
+        with make_service(options.app, listener=listener, environment=box.environment) as service:
             service.wait_ready()
             console.say(_describe(box, service, plan))
             with console:
@@ -99,10 +105,34 @@ def _run(options: argparse.Namespace, listener: socket.socket) -> int:
     return 0 if report.ok else 1
 
 
+def migrate_sandbox(box: Sandbox) -> None:
+    """
+    Do what a deployment does before it starts the service: migrate, as a role that may.
+
+    Raises:
+        ServerUnreachable: It could not be done; the message says why.
+    """
+    done = subprocess.run(  # noqa: S603 - the one module, run without a shell
+        python_command("examples.trust_ledger.migrate"),
+        cwd=_PROJECT,
+        env={
+            **os.environ,
+            **box.environment,
+            "LEDGER_DB_DATABASE_SECRET_ID": box.admin_secret_id,
+            "LEDGER_DB_DATABASE_NAME": box.postgres.database,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ServerUnreachable(f"the migrations ended with status {done.returncode}:\n{done.stderr.strip()}")
+
+
 def _make_plan(options: argparse.Namespace, box: Sandbox) -> DrillPlan:
     return DrillPlan(
         roles=(FIRST_ROLE, SECOND_ROLE),
-        connections_limit=_POOL_SIZE + _MAX_OVERFLOW,
+        connections_limit=_CONNECTIONS_LIMIT,
         seconds=options.seconds,
         every_seconds=options.every,
         window_seconds=options.window,
@@ -116,12 +146,22 @@ def _count_secret_reads(box: Sandbox) -> int:
     return sum(calls.get(operation, 0) for operation in _READS)
 
 
-def _make_service(app: str, *, listener: socket.socket, environment: Mapping[str, str]) -> Service:
+def make_service(app: str, *, listener: socket.socket, environment: Mapping[str, str]) -> Service:
+    """
+    Describe the service as it is run here.
+
+    Args:
+        app: What uvicorn serves, ``module:name``.
+
+        listener: Where.
+
+        environment: What leads it to its servers.
+    """
     command = python_command("uvicorn", app, "--app-dir", str(_PROJECT), "--fd", str(listener.fileno()))
     return Service(
         [*command, "--no-access-log", "--log-level", "warning"],
         listener=listener,
-        ready_path="/health",
+        ready_path="/health/ready",
         environment={
             **environment,
             "LEDGER_DB_POOL_SIZE": str(_POOL_SIZE),

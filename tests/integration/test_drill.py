@@ -203,15 +203,27 @@ def test_failed_requests_turn_a_drill_red(start_drill: StartDrill, tmp_path: Pat
 def test_lost_entries_turn_a_drill_red(start_drill: StartDrill, tmp_path: Path) -> None:
     """A service that acknowledges what it does not keep is found out, though no request failed."""
     body = """
-        from sqlalchemy import delete
-        from examples.trust_ledger import app as service, ledger
-        appended = ledger.append
+        import asyncio
+        from sqlalchemy import text
+        from examples.trust_ledger import writing
+        from ledger_db import ConnectionManager, Settings
+        appended = writing.append
+
+        def lose_an_entry():
+            # Not as the service, which has no right to.
+            settings = Settings(
+                database_secret_id="trust-ledger/postgres-admin", database_name="ledger", redis_secret_id=None
+            )
+            with ConnectionManager(settings) as db, db.begin() as session:
+                session.execute(text("SET LOCAL session_replication_role = replica"))
+                session.execute(text("DELETE FROM trust_ledger.entries WHERE id = 10"))
+
         async def append_and_lose(session, draft, *, idempotency_key):
             answer = await appended(session, draft, idempotency_key=idempotency_key)
             if answer.entry.id == 20:
-                await session.execute(delete(ledger.entries).where(ledger.entries.c.id == 10))
+                await asyncio.to_thread(lose_an_entry)
             return answer
-        ledger.append = append_and_lose
+        writing.append = append_and_lose
     """
     write_app(tmp_path, body)
     drill = start_drill("--seconds", "2", "--app", "broken:app", path=tmp_path)

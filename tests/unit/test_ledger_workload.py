@@ -1,5 +1,6 @@
 """Do the clients of the Trust Ledger notice a ledger that does not keep its promises?"""
 
+import json
 from typing import Any
 
 import httpx
@@ -24,13 +25,14 @@ def workload() -> LedgerWorkload:
 
 
 async def inspect(
-    workload: LedgerWorkload, entries: list[dict[str, Any]], *, flaw: str | None
+    workload: LedgerWorkload, entries: list[dict[str, Any]], *, flaw: str | None, verify_lines: int = 2
 ) -> tuple[str, ...]:
     """Let *workload* inspect a ledger that holds *entries*, two on a page."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/verify":
-            return answer({"verified": flaw is None, "flaw": flaw})
+            lines = [{"checked": 1, "entries": 1}, {"verified": flaw is None, "flaw": flaw}]
+            return httpx.Response(200, text="".join(f"{json.dumps(line)}\n" for line in lines[:verify_lines]))
         after = int(request.url.params["after"])
         page = [entry for entry in entries if entry["id"] > after][:2]
         return answer({"entries": page, "next": page[-1]["id"] if len(page) == 2 else None})
@@ -110,3 +112,10 @@ async def test_a_chain_that_does_not_verify_is_a_flaw(workload: LedgerWorkload) 
     flaws = await inspect(workload, [ENTRY], flaw="entry 1 was changed")
 
     assert flaws == ("the chain does not verify: entry 1 was changed",)
+
+
+async def test_a_verification_without_a_verdict_is_a_flaw(workload: LedgerWorkload) -> None:
+    """A walk along the chain that was broken off has verified nothing."""
+    flaws = await inspect(workload, [ENTRY], flaw=None, verify_lines=1)
+
+    assert flaws == ("the chain does not verify: no verdict",)
