@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SECONDS ?=
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## A virtual environment with everything in it
 
@@ -32,6 +32,13 @@ bench: setup ## What it costs and saves, side by side with what one would write 
 
 sandbox: setup ## PostgreSQL, Valkey and Secrets Manager on this machine, until Ctrl-C
 	@exec $(BIN)/ledger-db sandbox up
+
+localstack: setup build/localstack/.ready ## The same with LocalStack for AWS, functions included, until Ctrl-C
+	@exec $(BIN)/python -m localstack.run
+
+test-localstack: setup build/localstack/.ready ## The stand-in's suite, the template and rotations against LocalStack
+	$(BIN)/python -m pytest -p tests.localstack.conformance tests/contract
+	LEDGER_DB_LOCALSTACK=1 $(BIN)/python -m pytest tests/localstack
 
 package: setup ## The zip of the Lambda functions, in build/; ARCHITECTURE=arm64 TRUST=eu-west-1-bundle.pem
 	$(BIN)/python -m infra.package $(ARCHITECTURE:%=--architecture %) $(TRUST:%=--trust %)
@@ -64,4 +71,8 @@ build/lint/.ready:
 	build/lint/bin/python -m pip install --quiet 'cfn-lint==1.58.0' 'checkov==3.3.30'
 	@touch $@
 
-.PHONY: help setup run test check drill bench sandbox package deploy undeploy infra clean
+# With the Python of the functions, which need not be the one of everything else.
+build/localstack/.ready: localstack/constraints-py312.txt $(wildcard localstack/plugins/*.toml localstack/plugins/*/*.py) | $(VENV)/.ready
+	$(BIN)/python -m localstack.install
+
+.PHONY: help setup run test check drill bench sandbox localstack test-localstack package deploy undeploy infra clean

@@ -16,7 +16,6 @@ from ledger_db.sandbox import Sandbox
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "ledger_db"
 README = PROJECT / "README.md"
-TUTORIAL = PROJECT / "docs" / "tutorial.md"
 OPERATIONS = PROJECT / "docs" / "operations.md"
 
 LOGGING = ("log", "debug", "info", "warning", "error", "exception", "critical")
@@ -119,13 +118,13 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_every_make_target_that_is_mentioned_exists() -> None:
     """Nobody types a command from a document and is told that there is no such target."""
-    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     mentioned = set()
     for document in documents():
         text = document.read_text(encoding="utf-8")
-        mentioned |= set(re.findall(r"`make ([a-z]+)", text))
+        mentioned |= set(re.findall(r"`make ([a-z-]+)", text))
         mentioned |= {
-            name for block in code_blocks(document, "sh") for name in re.findall(r"make ([a-z]+)", block)
+            name for block in code_blocks(document, "sh") for name in re.findall(r"make ([a-z-]+)", block)
         }
 
     assert mentioned <= targets
@@ -222,49 +221,6 @@ def test_the_example_of_the_readme_runs_before_and_after_a_rotation(box: Sandbox
     second = run_script(example, box=box, folder=tmp_path)
 
     assert int(second.split()[0]) == int(first.split()[0]) + 1
-
-
-def block_with(document: Path, text: str) -> str:
-    """Return the one block of Python in *document* that has *text* in it."""
-    (block,) = (block for block in code_blocks(document, "python") if text in block)
-    return block
-
-
-@pytest.mark.parametrize("start", ["\nwith ConnectionManager", "\nwith Sandbox"])
-def test_the_programs_of_the_tutorial_run(box: Sandbox, tmp_path: Path, start: str) -> None:
-    """Whoever follows the tutorial sees something, and no error."""
-    assert run_script(block_with(TUTORIAL, start), box=box, folder=tmp_path)
-
-
-CLIENT = """
-import asyncio
-import httpx
-
-async def use() -> None:
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            for path in ("/now", "/health"):
-                print(path, (await client.get(path)).status_code)
-
-asyncio.run(use())
-"""
-
-
-def test_the_service_of_the_tutorial_answers(box: Sandbox, tmp_path: Path) -> None:
-    """The service starts, has a database, is well, and ends without leaving a connection open."""
-    source = block_with(TUTORIAL, "FastAPI(") + CLIENT
-
-    assert run_script(source, box=box, folder=tmp_path).split() == ["/now", "200", "/health", "200"]
-
-
-def test_the_test_of_the_tutorial_passes(box: Sandbox, tmp_path: Path) -> None:
-    """Whoever copies the test has a test that passes."""
-    (tmp_path / "test_things.py").write_text(block_with(TUTORIAL, "import pytest"), encoding="utf-8")
-    # Without the plugins of this project, which a stranger need not have.
-    plain = ("-p", "no:asyncio", "-p", "no:randomly", "-W", "error")
-
-    assert "1 passed" in run_python("-m", "pytest", *plain, "test_things.py", box=box, folder=tmp_path)
 
 
 def test_every_block_of_python_compiles() -> None:
