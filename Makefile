@@ -12,8 +12,8 @@ setup: $(VENV)/.ready ## A virtual environment with everything in it
 run: setup ## The Trust Ledger service on real servers while its passwords rotate; SECONDS=45 ends by itself
 	@exec $(BIN)/python -m examples.trust_ledger.run $(if $(SECONDS),--seconds $(SECONDS))
 
-test: setup ## The whole test suite, against real servers
-	$(BIN)/python -m pytest
+test: setup ## The whole test suite, against real servers; each core has a set of its own
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: setup ## Format, lint, types, layers, docs: what CI runs first
 	$(BIN)/ruff format --check .
@@ -24,9 +24,12 @@ check: setup ## Format, lint, types, layers, docs: what CI runs first
 drill: setup ## Rotations and outages under load until the figures are convincing; ROTATIONS=100 SECONDS=60
 	$(BIN)/python -m benchmarks.rotation_stress --rotations $(or $(ROTATIONS),100)
 	$(BIN)/python -m benchmarks.hard_times --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m benchmarks.ledger_storm
 
 bench: setup ## What it costs and saves, side by side with what one would write or install instead
 	$(BIN)/python -m benchmarks.cost
+	$(BIN)/python -m benchmarks.dependency_cost
+	$(BIN)/python -m benchmarks.saturation
 	$(BIN)/python -m benchmarks.rotation_cost
 	$(BIN)/python -m benchmarks.side_by_side
 

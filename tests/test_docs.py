@@ -118,7 +118,9 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_every_make_target_that_is_mentioned_exists() -> None:
     """Nobody types a command from a document and is told that there is no such target."""
-    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     mentioned = set()
     for document in documents():
         text = document.read_text(encoding="utf-8")

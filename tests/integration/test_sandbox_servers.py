@@ -20,6 +20,8 @@ from ledger_db.sandbox.redis import EmbeddedRedis
 def taken() -> Iterator[int]:
     """A port on which somebody else listens."""
     with socket.socket() as somebody:
+        # As servers do: what lingers from a server that has ended is no obstacle.
+        somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port = ports.free_port()
         somebody.bind((ports.HOST, port))
         somebody.listen()
