@@ -136,7 +136,7 @@ from ledger_db import default_manager
 with default_manager().begin() as session:
     session.execute(text("SELECT 1"))
 default_manager().redis.ping()
-log = logging.getLogger("ledger_db")
+log = logging.getLogger("ledger_db.manager")
 log.addHandler(logging.StreamHandler())
 log.setLevel(logging.INFO)
 print("used")

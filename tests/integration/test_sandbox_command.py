@@ -75,8 +75,13 @@ class Terminal:
 @pytest.fixture
 def terminal(passable_path: Path) -> Iterator[Terminal]:
     """A user with terminals."""
-    with contextlib.closing(Terminal(passable_path)) as user:
-        yield user
+    # What runs the tests may ignore it, as nohup does, and what is ignored is inherited.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with contextlib.closing(Terminal(passable_path)) as user:
+            yield user
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def exports(text: str) -> list[str]:
