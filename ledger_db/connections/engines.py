@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from ledger_db.connections.aborted import note_failures
+from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.goodbye import wait_for_goodbye
 from ledger_db.connections.login import Logins
 from ledger_db.connections.pool_events import log_pool_events
@@ -132,7 +132,7 @@ class EngineFactory:
         )
         stamp_connections(engine, self._logins, partial(libpq_security, self._options))
         wait_for_goodbye(engine)
-        note_failures(engine)
+        tell_commits(engine)
         if self._options.log_pool_events:
             log_pool_events(engine)
         return engine
@@ -162,7 +162,7 @@ class EngineFactory:
             engine.sync_engine, self._logins, partial(security, self._options), before_login=before_login
         )
         wait_for_goodbye(engine.sync_engine)
-        note_failures(engine.sync_engine)
+        tell_commits(engine.sync_engine)
         if self._options.log_pool_events:
             log_pool_events(engine.sync_engine)
         return engine

@@ -9,16 +9,13 @@ is one system call and no round trip: a server that waits for the next statement
 import select
 from typing import Any
 
-from sqlalchemy import Connection
-
 # What is there to read may also be a notice, so it is a reason to ask and no proof.  It is looked for because
 # a goodbye over TLS is no end of the line yet.
 _NOT_QUIET = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
-def may_have_hung_up(connection: Connection) -> bool:
-    """Whether *connection*, which must be to PostgreSQL, has to be asked before it is relied on."""
-    driver: Any = connection.connection.driver_connection
+def may_have_hung_up(driver: Any) -> bool:
+    """Whether *driver*, a driver's own connection to PostgreSQL, has to be asked before it is relied on."""
     try:
         transport = getattr(driver, "_transport", None)  # asyncpg's
         number = (driver if transport is None else transport.get_extra_info("socket")).fileno()

@@ -14,12 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
-from ledger_db._logging import describe
-from ledger_db.connections.aborted import refuse_if_aborted
-from ledger_db.connections.hangup import may_have_hung_up
-from ledger_db.connections.outcomes import is_lost
-from ledger_db.errors import OutcomeUnknown
-
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -147,9 +141,7 @@ def begin(engine: Engine, options: SessionOptions) -> Iterator[Session]:
     """Open a session, commit it at the end, roll back on an error."""
     with open_session(engine, options) as session, session.begin() as transaction:
         yield session
-        # Not if the body has ended it by itself: then there is nothing to commit.
-        if transaction.is_active:
-            commit(session)
+        commit_unless_ended(session, transaction)
 
 
 @asynccontextmanager
@@ -157,8 +149,7 @@ async def begin_async(engine: "AsyncEngine", options: SessionOptions) -> "AsyncI
     """Same as `begin`, on an event loop."""
     async with open_async_session(engine, options) as session, session.begin() as transaction:
         yield session
-        if transaction.is_active:
-            await commit_async(session)
+        await session.run_sync(commit_unless_ended, transaction.sync_transaction)
 
 
 def commit(session: Session) -> None:
@@ -166,8 +157,7 @@ def commit(session: Session) -> None:
     Flush, then COMMIT; any Session will do.
 
     What the server refuses (a deferred constraint, a conflict) is SQLAlchemy's error, and not committed.  So
-    is a connection that broke before: COMMIT is not sent on one that the server has left, or that would
-    answer with a rollback because a statement has failed and nobody has told.
+    is a connection that broke before; see `commits` for the rest.
 
     Raises:
         OutcomeUnknown: COMMIT was sent, and the connection broke before the answer.  Never for a read-only
@@ -175,18 +165,10 @@ def commit(session: Session) -> None:
 
         Exception: SQLAlchemy's; nothing is committed.
     """
+    # Before: a connection that breaks while something is still being written is no riddle.
     session.flush()
-    _look_at_the_line(session)
-    try:
-        # Session's own: a ManagedSession's comes here.
-        Session.commit(session)
-    except Exception as error:
-        if not is_lost(error) or session.execution_options.get("postgresql_readonly"):
-            raise
-        raise OutcomeUnknown(
-            f"COMMIT was sent and the connection broke before the answer ({describe(error)}): it was done, "
-            "or it was not; look for what it should have written before doing it again"
-        ) from error
+    # Session's own: a ManagedSession's comes here.
+    Session.commit(session)
     session.info[COMMITTED] = True
 
 
@@ -195,15 +177,16 @@ async def commit_async(session: "AsyncSession") -> None:
     await session.run_sync(commit)
 
 
-def _look_at_the_line(session: Session) -> None:
-    """Raise if COMMIT would be a rollback, or the driver's error if the server has gone already."""
-    connection = getattr(session, "begun", None)
-    if connection is None or connection.closed or connection.invalidated:
-        return
-    refuse_if_aborted(connection)
-    if connection.dialect.name == "postgresql" and may_have_hung_up(connection):
-        # The driver's own words, and SQLAlchemy's pool hears of it.
-        connection.exec_driver_sql("SELECT 1")
+def commit_unless_ended(session: Session, transaction: SessionTransaction | None) -> None:
+    """
+    Commit *transaction* of *session*, unless the body of a block has ended it by itself.
+
+    Raises:
+        Exception: As `commit`.  Also if a flush has failed and its error was caught: nothing is stored.
+    """
+    # Not "is_active", which a failed flush ends too: then the block would end as if all were well.
+    if transaction is not None and session.get_transaction() is transaction:
+        commit(session)
 
 
 @event.listens_for(ManagedSession, "after_begin")

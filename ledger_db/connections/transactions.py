@@ -25,7 +25,7 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 
 from ledger_db.connections.outcomes import Meaning, meaning_of
 from ledger_db.connections.refusal import sqlstate_of
-from ledger_db.connections.sessions import COMMITTED, commit, commit_async
+from ledger_db.connections.sessions import COMMITTED, commit_unless_ended
 from ledger_db.errors import RetriesExhausted
 
 if TYPE_CHECKING:
@@ -139,8 +139,7 @@ def run(
             session.connection()
             course.connected = True
             answer = _plain(work(session), work)
-            if transaction.is_active:
-                commit(session)
+            commit_unless_ended(session, transaction)
             return answer
 
     result: T = Retrying(sleep=pause, **course.policy())(attempt)
@@ -165,8 +164,7 @@ async def run_async(
             await session.connection()
             course.connected = True
             answer = await _awaitable(work(session), work)
-            if transaction.is_active:
-                await commit_async(session)
+            await session.run_sync(commit_unless_ended, transaction.sync_transaction)
             return answer
 
     result: T = await AsyncRetrying(sleep=pause, **course.policy())(attempt)

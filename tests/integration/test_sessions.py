@@ -1,9 +1,10 @@
 """Do transactions keep what they promise: options that hold and do not leak, and a COMMIT that tells?"""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -223,6 +224,80 @@ def test_a_failure_that_was_caught_is_told_at_commit(client: Client, admin: Any)
     assert rows(admin) == [2]
 
 
+def test_a_flush_that_failed_is_told_at_the_end_of_the_block(client: Client, admin: Any) -> None:
+    """Its error was caught, and SQLAlchemy has given the transaction up: nobody hears of success."""
+
+    def careless(session: Session) -> None:
+        insert(session, 1)
+        session.add(Row(id=1))
+        with pytest.raises(IntegrityError):
+            session.flush()
+
+    for attempt in (client.begin, client.run):
+        with pytest.raises(PendingRollbackError):
+            attempt(careless)
+
+    assert rows(admin) == []
+
+
+def test_a_failure_inside_of_a_savepoint_that_is_kept_is_told_too(client: Client, admin: Any) -> None:
+    """A savepoint is no help if the error does not get out of it: then it is released and not rolled back."""
+
+    def careless(session: Session) -> None:
+        insert(session, 1)
+        with suppress(SQLAlchemyError), session.begin_nested(), pytest.raises(IntegrityError):
+            insert(session, 1)
+
+    for attempt in (client.begin, client.run):
+        with pytest.raises(PendingRollbackError):
+            attempt(careless)
+
+    assert rows(admin) == []
+
+
+def test_every_way_to_commit_is_told_about(client: Client, admin: Any) -> None:
+    """A block of the session's own ends as `begin` does."""
+
+    def in_a_block(session: Session) -> None:
+        with session.begin():
+            insert(session, 1)
+            with pytest.raises(IntegrityError):
+                insert(session, 1)
+
+    with pytest.raises(PendingRollbackError):
+        client.session(in_a_block)
+    assert rows(admin) == []
+
+
+def test_what_was_rolled_back_to_by_hand_is_no_failure(client: Client, admin: Any) -> None:
+    """The server is asked, so a savepoint of one's own SQL is as good as SQLAlchemy's."""
+
+    def careful(session: Session) -> None:
+        insert(session, 1)
+        session.execute(text("SAVEPOINT by_hand"))
+        with pytest.raises(IntegrityError):
+            insert(session, 1)
+        session.execute(text("ROLLBACK TO SAVEPOINT by_hand"))
+        insert(session, 2)
+
+    client.begin(careful)
+
+    assert rows(admin) == [1, 2]
+
+
+def test_a_connection_that_was_dropped_after_a_failure_comes_back(settings: Settings, admin: Any) -> None:
+    """Nothing that remembers the failure keeps a session alive that nobody closes."""
+    with client_of("psycopg2", settings) as client:
+        session = client.db.session()
+        insert(session, 1)
+        with pytest.raises(IntegrityError):
+            insert(session, 1)
+        del session
+        gc.collect()
+
+        assert client.db.health().servers[0].pools[0].checked_out == 0
+
+
 def test_a_value_that_the_driver_refuses_aborts_nothing(client: Client, admin: Any) -> None:
     """The server has not heard of it, so the rest of the transaction is good."""
 
@@ -288,9 +363,21 @@ def test_a_commit_without_an_answer_is_unknown(
 
     assert rows(admin) == ([1, 2] if cut == "after" else [1])
     assert meaning_of(caught.value) is Meaning.UNKNOWN
-    assert isinstance(caught.value.__cause__, SQLAlchemyError)
+    assert caught.value.__cause__ is not None
     # The pool has replaced the connection.
     far_client.begin(lambda session: insert(session, 3))
+
+
+def test_a_commit_by_a_block_is_told_about_too(far_client: Client, cutter: CommitCutter) -> None:
+    """`with session.begin()` commits without `session.commit()`, and its client must not repeat it either."""
+
+    def in_a_block(session: Session) -> None:
+        with session.begin():
+            insert(session, 1)
+            cutter.arm("after")
+
+    with pytest.raises(OutcomeUnknown):
+        far_client.session(in_a_block)
 
 
 def test_a_commit_by_hand_is_told_about_too(far_client: Client, cutter: CommitCutter) -> None:
@@ -357,7 +444,10 @@ def test_a_goodbye_over_tls_is_heard_before_commit() -> None:
             pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-            eventually(lambda: may_have_hung_up(session.connection()), "the goodbye has arrived")
+            eventually(
+                lambda: may_have_hung_up(session.connection().connection.driver_connection),
+                "the goodbye has arrived",
+            )
 
         for driver in DRIVERS:
             with client_of(driver, direct_settings(own)) as client, pytest.raises(SQLAlchemyError) as caught:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
+from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.sessions import NO_OPTIONS, open_async_session, open_session
 from ledger_db.connections.transactions import Patience, TransactionCounters, TransactionTally, run, run_async
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
@@ -162,6 +163,7 @@ def test_the_outcome_of_a_commit_that_is_unknown_is_not_repeated(
         raise sqlite3.OperationalError("connection was closed in the middle of operation")
 
     monkeypatch.setattr(engine.dialect, "do_commit", lose)
+    tell_commits(engine)
     with pytest.raises(OutcomeUnknown):
         runner(work)
 
