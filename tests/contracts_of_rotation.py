@@ -74,17 +74,6 @@ def passwords_are_long(stack: Stack) -> Iterator[str]:
             yield f"{name} may get signs that a server refuses"
 
 
-def what_cannot_be_made_again_is_kept(stack: Stack) -> Iterator[str]:
-    """A deleted stack takes neither passwords nor their key with it."""
-    kept = {name for name, _ in rotated(stack)} | {name for name, _ in stack.of_type("AWS::KMS::Key")}
-    for name in kept:
-        policies = {stack.resources[name].get(key) for key in ("DeletionPolicy", "UpdateReplacePolicy")}
-        if policies != {"Retain"}:
-            yield f"{name} is not kept"
-        if stack.resources[name]["Properties"].get("EnableKeyRotation", True) is not True:
-            yield f"{name} is not rotated"
-
-
 def schedules_are_understood(stack: Stack) -> Iterator[str]:
     """Secrets Manager takes the schedule, and nothing rotates by surprise."""
     for name, properties in stack.of_type(_SCHEDULE):
@@ -270,7 +259,6 @@ CONTRACTS = (
     a_rotator_takes_every_secret,
     there_are_two_secrets,
     passwords_are_long,
-    what_cannot_be_made_again_is_kept,
     schedules_are_understood,
     every_secret_has_its_schedule,
     secrets_manager_may_call,

@@ -102,6 +102,13 @@ MORE: Final = (
     Fault("one secret never rotates", "RedisRotation"),
     Fault("a secret goes with its stack", "DatabaseSecret.DeletionPolicy", "Delete"),
     Fault("a key goes with its stack", "Key.UpdateReplacePolicy"),
+    Fault("a log goes with its stack", "AnnounceLogs.DeletionPolicy"),
+    Fault("a database goes without a snapshot", "DatabaseServer.DeletionPolicy", "Delete"),
+    Fault("a key stays when the beginning failed", "Key.DeletionPolicy", "Retain"),
+    Fault("a queue stays when the beginning failed", "DeadLetters.DeletionPolicy", "Retain"),
+    Fault("a beginning that cannot be undone", "DatabaseServer.Properties.DeletionProtection", True),
+    Fault("a database that is never protected", "DatabaseServer.Properties.DeletionProtection"),
+    Fault("a version for ever", "DatabaseServer.Properties.AllowMajorVersionUpgrade"),
     Fault("signs that a server refuses", "RedisSecret.Properties.GenerateSecretString.ExcludePunctuation"),
     Fault(
         "a handler that there is not",

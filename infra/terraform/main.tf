@@ -26,6 +26,11 @@ resource "aws_s3_object" "code" {
   bucket = var.code_bucket
   key    = "ledger-db/${filesha256(var.zip)}.zip"
   source = var.zip
+
+  # The old zip goes last: until the stack has changed, and if it is rolled back, the functions are made of it.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "aws_cloudformation_stack" "this" {

@@ -2,113 +2,16 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, WaiterError
+import trustme
 
 from infra import deploy
-from infra.deploy import Clients, DeployError, Deployment
-
-NAMES = ("Name", "VpcId", "CodeKey", "Rotation")
-ARN = "arn:aws:cloudformation:eu-west-1:123456789012:changeSet/a/b"
-
-
-class CloudFormation:
-    """Stands in for CloudFormation: one stack, or none."""
-
-    def __init__(self, *, there: bool = True, refused: str = "") -> None:
-        self.there = there
-        self.refused = refused
-        self.calls: list[str] = []
-        self.asked: dict[str, Any] = {}
-
-    def describe_stacks(self, **_: str) -> dict[str, Any]:
-        """Tell of the stack."""
-        if not self.there:
-            message = "Stack with id ledger does not exist"
-            raise ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "DescribeStacks")
-        outputs = [
-            {"Description": "LEDGER_DB_DATABASE_SECRET_ID", "OutputValue": "arn-of-the-secret"},
-            {"Description": "Rotation function", "OutputValue": "arn-of-the-function"},
-        ]
-        known = [{"ParameterKey": name, "ParameterValue": "old"} for name in ("VpcId", "Rotation", "Gone")]
-        return {"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Parameters": known, "Outputs": outputs}]}
-
-    def get_template_summary(self, **_: str) -> dict[str, Any]:
-        """Tell which parameters the template has."""
-        return {"Parameters": [{"ParameterKey": name} for name in NAMES]}
-
-    def create_change_set(self, **asked: Any) -> dict[str, str]:
-        """Take what is wanted."""
-        self.calls.append("propose")
-        self.asked = asked
-        return {"Id": ARN}
-
-    def describe_change_set(self, **_: str) -> dict[str, str]:
-        """Say why it was refused."""
-        return {"StatusReason": self.refused}
-
-    def get_paginator(self, _: str) -> "CloudFormation":
-        """Page through the changes."""
-        return self
-
-    def paginate(self, **_: str) -> Iterator[dict[str, Any]]:
-        """Yield two pages."""
-        for name, replacement in (("RotationFunction", "False"), ("DatabaseServer", "True")):
-            change = {"Action": "Modify", "LogicalResourceId": name, "ResourceType": "AWS::X::Y"}
-            yield {"Changes": [{"ResourceChange": {**change, "Replacement": replacement}}]}
-
-    def get_waiter(self, name: str) -> "Waiter":
-        """Wait for nothing."""
-        return Waiter(self, name)
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if not name.endswith(("_change_set", "_stack")):
-            raise AttributeError(name)
-        verb = "delete stack" if name == "delete_stack" else name.partition("_")[0]
-        return lambda **_: self.calls.append(verb)
-
-
-class Waiter:
-    """Ends at once, well or not."""
-
-    def __init__(self, of: CloudFormation, name: str) -> None:
-        self._of = of
-        self._name = name
-
-    def wait(self, **_: Any) -> None:
-        """Look once."""
-        if self._of.refused and self._name == "change_set_create_complete":
-            raise WaiterError(self._name, "failed", {})
-        self._of.calls.append(f"wait {self._name}")
-
-
-class Bucket:
-    """Stands in for S3 and for STS."""
-
-    def __init__(self) -> None:
-        self.put: dict[str, Any] = {}
-
-    def put_object(self, **given: Any) -> None:
-        """Keep it."""
-        self.put = given
-
-    def get_caller_identity(self) -> dict[str, str]:
-        """Say whose account this is."""
-        return {"Account": "123456789012"}
-
-
-def deployment(
-    cloudformation: CloudFormation, *, answer: str = "yes", said: list[str] | None = None
-) -> tuple[Deployment, Bucket]:
-    """Return a deployment that gets *answer* to every question, and its bucket."""
-    bucket = Bucket()
-    clients = Clients(cloudformation=cloudformation, s3=bucket, sts=bucket)
-    lines = [] if said is None else said
-    return Deployment("ledger", clients, ask=lambda question: answer, say=lines.append), bucket
+from infra.deploy import DeployError
+from infra.package import CERTIFICATES
+from tests.stand_in_cloudformation import CloudFormation, change, deployment
 
 
 def test_what_would_change_is_shown_before_it_is_done() -> None:
@@ -149,14 +52,139 @@ def test_what_is_not_given_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("answer", ["no", "", "y"])
-@pytest.mark.parametrize("there", [True, False])
-def test_anything_but_yes_changes_nothing(answer: str, *, there: bool) -> None:
+@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "REVIEW_IN_PROGRESS", None])
+def test_anything_but_yes_changes_nothing(answer: str, status: str | None) -> None:
     """What was proposed is taken back; of a stack that was never made not even its name is left."""
-    cloudformation = CloudFormation(there=there)
+    cloudformation = CloudFormation(status=status)
 
     assert not deployment(cloudformation, answer=answer)[0].deploy({})
     assert "execute" not in cloudformation.calls
-    assert cloudformation.calls[-1] == ("delete" if there else "delete stack")
+    assert cloudformation.calls[-1] == ("delete" if status else "delete stack")
+
+
+def test_what_somebody_else_made_in_the_meantime_stays() -> None:
+    """A no takes back the proposal, and never a stack that is there by then."""
+    cloudformation = CloudFormation(status=None)
+
+    def say_no(_: str) -> str:
+        cloudformation.status = "CREATE_IN_PROGRESS"
+        return "no"
+
+    assert not deployment(cloudformation, ask=say_no)[0].deploy({})
+    assert cloudformation.calls[-1] == "delete"
+
+
+@pytest.mark.parametrize(("interruption", "ends"), [(EOFError, DeployError), (KeyboardInterrupt,) * 2])
+def test_no_answer_is_no(interruption: type[BaseException], ends: type[BaseException]) -> None:
+    """Neither Ctrl-C nor a pipeline without a terminal leaves a proposal behind."""
+    cloudformation = CloudFormation(status=None)
+
+    def interrupted(_: str) -> str:
+        raise interruption
+
+    with pytest.raises(ends):
+        deployment(cloudformation, ask=interrupted)[0].deploy({})
+    assert cloudformation.calls[-2:] == ["delete", "delete stack"]
+
+
+@pytest.mark.parametrize(
+    ("status", "first"),
+    [
+        *((stuck, "make undeploy STACK=ledger") for stuck in ("CREATE_FAILED", "DELETE_FAILED")),
+        *((stuck, "make undeploy STACK=ledger") for stuck in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED")),
+        ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback --stack-name ledger"),
+    ],
+)
+def test_a_stack_that_cannot_be_changed_is_told_from_the_start(status: str, first: str) -> None:
+    """What helps is said before anything is proposed."""
+    cloudformation = CloudFormation(status=status)
+
+    with pytest.raises(DeployError, match=f"{status}, and nothing was changed.*{first}"):
+        deployment(cloudformation)[0].deploy({})
+    assert cloudformation.calls == []
+
+
+@pytest.mark.parametrize(
+    ("before", "failed", "then"),
+    [
+        (None, "ROLLBACK_COMPLETE", "make undeploy STACK=ledger"),
+        ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_FAILED", "continue-update-rollback"),
+        ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "run this again"),
+    ],
+)
+def test_a_deployment_that_failed_says_what_comes_next(before: str | None, failed: str, then: str) -> None:
+    """After a failed beginning the stack has to go first; after a failed change it is as it was."""
+    cloudformation = CloudFormation(status=before, failed=failed)
+
+    with pytest.raises(DeployError, match=f"ledger is {failed}; its events.*{then}"):
+        deployment(cloudformation)[0].deploy({})
+
+
+LOST = (
+    change("DatabaseServer", "True", kind="RDS::DBInstance"),
+    change("DatabaseServer", "Conditional", kind="RDS::DBInstance"),
+    change("DatabaseServer", kind="RDS::DBInstance", action="Remove"),
+    change("RedisServer", "True", kind="ElastiCache::ReplicationGroup"),
+)
+
+
+@pytest.mark.parametrize("lost", LOST, ids=lambda lost: " ".join(lost.values()))
+def test_a_server_is_lost_only_on_purpose(lost: dict[str, str]) -> None:
+    """A yes out of habit replaces no server with an empty one; naming it does."""
+    name = lost["LogicalResourceId"]
+    refused, wanted = CloudFormation(changes=(lost,)), CloudFormation(changes=(lost,))
+
+    with pytest.raises(DeployError, match=f"nothing was changed.*--replace {name}"):
+        deployment(refused)[0].deploy({}, replace=["SomethingElse"])
+    assert refused.calls[-1] == "delete"
+    assert "execute" not in refused.calls
+    assert deployment(wanted)[0].deploy({}, replace=[name])
+    assert "execute" in wanted.calls
+
+
+def test_a_server_that_is_changed_in_place_needs_no_more_than_a_yes() -> None:
+    """A larger machine keeps what is in it, and a first deployment makes its servers."""
+    larger = change("DatabaseServer", kind="RDS::DBInstance")
+    new = {**change("RedisServer", kind="ElastiCache::ReplicationGroup", action="Add")}
+
+    assert deployment(CloudFormation(changes=(larger, new)))[0].deploy({})
+
+
+@pytest.mark.parametrize(("action", "told"), [("Modify", True), ("Add", False)])
+def test_a_change_of_the_redis_user_says_what_has_to_follow(action: str, *, told: bool) -> None:
+    """It may put an old password back, and one hears of it before the yes, with the name of the secret."""
+    user = change("RedisUser", kind="ElastiCache::User", action=action)
+    cloudformation, said = CloudFormation(changes=(user,)), list[str]()
+
+    assert not deployment(cloudformation, answer="no", said=said)[0].deploy({"Name": "books"})
+    assert ("ledger-db rotate books/redis --repair" in " ".join(said)) is told
+
+
+@pytest.fixture(params=["Amazon RDS", "Amazon"])
+def code(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, bool]:
+    """A zip, and whether it trusts RDS."""
+    path = tmp_path / "rotation.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        pem = trustme.CA(organization_unit_name=request.param).cert_pem.bytes()
+        archive.writestr(CERTIFICATES, pem)
+    return path, request.param == "Amazon RDS"
+
+
+@pytest.mark.parametrize("given", [{}, {"Database": "create"}, {"Database": "rds"}, {"Database": "other"}])
+def test_a_function_that_does_not_trust_rds_is_not_put_before_it(
+    given: dict[str, str], code: tuple[Path, bool]
+) -> None:
+    """Its first rotation would end with a wrong certificate; any other server is somebody's own affair."""
+    path, trusted = code
+    cloudformation = CloudFormation(status=None)
+    one, _ = deployment(cloudformation)
+
+    if trusted or given.get("Database") == "other":
+        assert one.deploy(given, code=path)
+        return
+    with pytest.raises(DeployError, match="TRUST="):
+        one.deploy(given, code=path)
+    assert cloudformation.calls == []
 
 
 def test_nothing_to_change_is_no_failure() -> None:
@@ -212,9 +240,32 @@ def test_a_stack_is_deleted_by_its_name_only(answer: str, *, gone: bool) -> None
     assert ("delete stack" in cloudformation.calls) is gone
 
 
+@pytest.mark.parametrize(("protected", "gone"), [(True, False), (False, True), (None, True)])
+def test_a_stack_is_deleted_whole_or_not_at_all(*, protected: bool | None, gone: bool) -> None:
+    """A protected database would stay, without the functions; so nothing is begun."""
+    cloudformation = CloudFormation(protected=protected)
+    one, _ = deployment(cloudformation, answer="ledger")
+
+    if gone:
+        assert one.delete()
+    else:
+        with pytest.raises(DeployError, match=r"nothing was deleted.*DatabaseProtected=false first"):
+            one.delete()
+    assert ("delete stack" in cloudformation.calls) is gone
+
+
+def test_a_protected_database_of_a_stack_that_cannot_be_changed_has_a_way_out() -> None:
+    """Where nothing can be deployed any more, RDS itself is asked to give up the protection."""
+    cloudformation = CloudFormation(status="DELETE_FAILED", protected=True)
+
+    with pytest.raises(DeployError, match=r"nothing was deleted.*ledger-server --no-deletion-protection"):
+        deployment(cloudformation, answer="ledger")[0].delete()
+    assert cloudformation.calls == []
+
+
 def test_deleting_what_is_not_there_is_no_failure() -> None:
     """It is as it should be."""
-    cloudformation = CloudFormation(there=False)
+    cloudformation = CloudFormation(status=None)
 
     assert deployment(cloudformation, answer="")[0].delete()
     assert cloudformation.calls == []

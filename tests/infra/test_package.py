@@ -41,8 +41,7 @@ def test_another_checkout_makes_the_same_bytes(tmp_path: Path) -> None:
     content = zip_for("x86_64")
     for folder in ("infra", "ledger_db"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("LICENSE", "constraints.txt"):
-        shutil.copyfile(PROJECT / name, tmp_path / name)
+    shutil.copyfile(PROJECT / "LICENSE", tmp_path / "LICENSE")
     command = [sys.executable, "-m", "infra.package"]
     said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
@@ -95,7 +94,7 @@ def test_it_says_what_is_in_it(made: tuple[str, bytes]) -> None:
     rows = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \| (.+) \| [0-9a-f]{64} \|$", contents, re.MULTILINE)
 
     assert [(name, version) for name, version, _ in rows] == [
-        (name, pins[name]) for name in wheels.DISTRIBUTIONS
+        (name, pins[name]) for name in ("psycopg2-binary", "redis")
     ]
     assert all(licence != "see its metadata" for *_, licence in rows)
 
@@ -187,9 +186,39 @@ def test_a_file_that_holds_no_authority_is_refused(content: str | None, tmp_path
         package.certificates([path])
 
 
-def test_a_distribution_that_is_not_to_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message is pip's own reason, and no zip is made."""
-    monkeypatch.setattr(wheels, "DISTRIBUTIONS", ("psycopg2-binary==0.0.1",))
+@pytest.mark.parametrize(("unit", "trusted"), [("Amazon RDS", True), ("Amazon", False)])
+def test_it_is_known_whether_a_zip_trusts_rds(unit: str, tmp_path: Path, *, trusted: bool) -> None:
+    """The authorities in it are asked, not whoever made it; Amazon's public ones are not those of RDS."""
+    path = tmp_path / "authority.pem"
+    trustme.CA(organization_unit_name=unit).cert_pem.write_to_path(path)
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(package.CERTIFICATES, package.certificates([path]))
 
-    with pytest.raises(wheels.PackageError, match=r"no zip was made.*psycopg2-binary"):
+    assert package.trusts_rds(made.getvalue()) is trusted
+
+
+def test_what_is_no_zip_of_ours_is_refused() -> None:
+    """Somebody's archive is not taken for a function that trusts nobody."""
+    with pytest.raises(wheels.PackageError, match="make package"):
+        package.trusts_rds(b"no zip")
+
+
+@pytest.mark.parametrize(
+    ("pin", "said"),
+    [
+        (f"psycopg2-binary==0.0.1 --hash=sha256:{'0' * 64}", "no zip was made.*psycopg2-binary"),
+        (f"redis==8.1.0 --hash=sha256:{'0' * 64}", "no zip was made.*DO NOT MATCH THE HASHES"),
+        ("redis==8.1.0", "no zip was made.*hash"),
+    ],
+)
+def test_a_wheel_that_is_not_the_pinned_one_is_named(
+    pin: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message is pip's own reason, and no zip is made of another wheel, or of an unchecked one."""
+    pins = tmp_path / "wheels.txt"
+    pins.write_text(pin, encoding="utf-8")
+    monkeypatch.setattr(wheels, "PINS", pins)
+
+    with pytest.raises(wheels.PackageError, match=said):
         wheels.fetch("x86_64")

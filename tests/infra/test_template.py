@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests import contracts_of_access, contracts_of_rotation
+from tests import contracts_of_access, contracts_of_life, contracts_of_rotation
 from tests.cloudformation import GIVEN, SCENARIOS, Dangling, Stack, load, stacks
 from tests.template_faults import MORE, SEEDED, Fault
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATH = PROJECT / "infra" / "template.yaml"
 TEMPLATE = load(PATH)
-CONTRACTS = (*contracts_of_rotation.CONTRACTS, *contracts_of_access.CONTRACTS)
+CONTRACTS = (
+    *contracts_of_rotation.CONTRACTS,
+    *contracts_of_access.CONTRACTS,
+    *contracts_of_life.CONTRACTS,
+)
 # What CloudFormation takes in the call itself.
 MOST_BYTES = 51_200
 
