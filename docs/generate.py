@@ -63,8 +63,9 @@ The sandbox finds its programs by itself. Two variables name others:
 _COMMAND_LINE = f"""{_MADE}
 # Command line
 
-It comes with the extra `cli`, the servers with the extra `sandbox`. The exit status is 0, or 1 for something
-to mend (the message says what), or 2 for a command that was mistyped.
+It comes with the extra `cli`, the servers with the extra `sandbox`. The exit status is 0, or 2 for a command
+that was mistyped. `rotate` has a status of its own for each cause of failure, and 3 for a `--dry-run` that
+found something. It is 1 for everything else that is to be mended; the message says what.
 """
 
 

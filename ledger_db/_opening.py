@@ -44,6 +44,9 @@ class _Opener:
         self._deadline = time.monotonic() + timeout_seconds
         self._connect = connect
 
+    def __str__(self) -> str:
+        return self._server.name
+
     def __call__(self) -> None:
         provider = self._server.provider
         check(provider.status.source, provider.load, timeout_seconds=self._left(), note=self._note)

@@ -147,7 +147,7 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             problems = "; ".join(
-                f"LEDGER_DB_{'_'.join(map(str, problem['loc'])).upper() or 'settings'}: {problem['msg']}"
+                _describe(problem["loc"], problem["msg"])
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             )
             raise ConfigurationError(f"{problems}; mend the environment or the arguments") from None
@@ -179,7 +179,10 @@ class Settings(BaseSettings):
         }
         too_many = [name for name, value in servers.items() if value]
         if self.database_url is not None and too_many:
-            raise ValueError(f"database_url stands alone; remove it, or {', '.join(too_many)}")
+            raise ValueError(
+                f"LEDGER_DB_DATABASE_URL stands alone; remove it, or "
+                f"{', '.join(f'LEDGER_DB_{name.upper()}' for name in too_many)}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -198,3 +201,9 @@ class Settings(BaseSettings):
         if self.redis_password is not None and not self.redis_host:
             raise ValueError("without a secret, redis_host is needed")
         return self
+
+
+def _describe(place: tuple[int | str, ...], message: str) -> str:
+    """Say what is wrong with which variable; what concerns several names them itself."""
+    text = message.removeprefix("Value error, ")
+    return f"LEDGER_DB_{'_'.join(map(str, place)).upper()}: {text}" if place else text

@@ -191,8 +191,11 @@ class SignalListener:
 
     def _note_loss(self, error: Exception, failures: int) -> float:
         # Once a series: polling goes on, so the tenth attempt is no news.
-        level = logging.WARNING if failures == 1 else logging.DEBUG
-        log.log(level, "signals.lost", extra={"failures": failures, "cause": describe(error)})
+        log.log(
+            logging.WARNING if failures == 1 else logging.DEBUG,
+            "signals.lost",
+            extra={"failures": failures, "cause": describe(error)},
+        )
         if judge(error) is Verdict.PERMANENT and not isinstance(error, Retryable):
             return _FORBIDDEN_RETRY_SECONDS * (0.5 + 0.5 * self._spread())
         most = min(_RETRY_MOST_SECONDS, _RETRY_FIRST_SECONDS * 2.0 ** min(failures - 1, 16))

@@ -102,7 +102,7 @@ def all_within(
     Args:
         timeout_seconds: How long to wait.
 
-        calls: What to run.
+        calls: What to run; as text, what it is for.
 
         last_failure: Asked, if the time is up, what they have met until then.
 
@@ -111,15 +111,17 @@ def all_within(
 
         Exception: What the first failing one raised.
     """
-    done, hanging = wait([_in_thread(call) for call in calls], timeout_seconds, FIRST_EXCEPTION)
+    running = {_in_thread(call): call for call in calls}
+    done, hanging = wait(running, timeout_seconds, FIRST_EXCEPTION)
     for finished in done:
         finished.result()
     if hanging:
         failure = last_failure()
         cause = "a connection attempt or a name lookup hangs" if failure is None else describe(failure)
+        names = " and ".join(str(running[each]) for each in hanging)
         raise ServerUnreachable(
-            f"startup did not end within {timeout_seconds:.1f} s: {cause}; check the address and the "
-            "network, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
+            f"startup did not end within {timeout_seconds:.1f} s, for {names}: {cause}; check address, "
+            "network and whether both sides speak TLS, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
         ) from failure
 
 

@@ -12,8 +12,15 @@ The names below are all that a service needs.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# The one name that is a module's too: Python would put the module in its place, were it not here already.
-from ledger_db.fastapi.lifespan import lifespan, manager_of
+from ledger_db.errors import ConfigurationError
+
+try:
+    # The one name that is a module's too: Python would put the module in its place, were it not here already.
+    from ledger_db.fastapi.lifespan import lifespan, manager_of
+except ModuleNotFoundError as error:
+    if error.name not in {"anyio", "fastapi", "starlette"}:
+        raise
+    raise ConfigurationError("FastAPI is not installed; pip install 'ledger-db[fastapi]'") from error
 
 if TYPE_CHECKING:
     from ledger_db.fastapi.admission import AdmissionOptions, AdmissionStatus

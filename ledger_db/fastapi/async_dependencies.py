@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from ledger_db.connections import sessions
 from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_async_session
 from ledger_db.fastapi.busy import admit, overdue
-from ledger_db.fastapi.ending import has_connection, is_marked
+from ledger_db.fastapi.ending import is_marked, returns_connection
 from ledger_db.fastapi.lifespan import Opened, opened_of
 
 
@@ -38,8 +38,9 @@ class AsyncSessionFactory:
     its turn among the requests.
     """
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, connection: HTTPConnection) -> None:
         self._opened = opened
+        self._connection = connection
 
     @asynccontextmanager
     async def session(self, **options: Unpack[SessionArguments]) -> AsyncIterator[AsyncSession]:
@@ -47,9 +48,9 @@ class AsyncSessionFactory:
         Open a session for ``async with``; nothing is committed unless you do.
 
         Raises:
-            Saturated: No connection was free in time.
+            Saturated: No connection was free in time; a client hears 503 or, on a websocket, 1013.
         """
-        async with self._opened.async_admission, self._opened.manager.async_session(**options) as session:
+        async with self._admitted(), self._opened.manager.async_session(**options) as session:
             yield session
 
     @asynccontextmanager
@@ -58,10 +59,20 @@ class AsyncSessionFactory:
         Open a transaction for ``async with``; commits at its end, rolls back on an error.
 
         Raises:
-            Saturated: No connection was free in time.
+            Saturated: As in `session`.
         """
-        async with self._opened.async_admission, self._opened.manager.async_begin(**options) as session:
+        async with self._admitted(), self._opened.manager.async_begin(**options) as session:
             yield session
+
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[None]:
+        place = await admit(self._connection, self._opened.async_admission)
+        try:
+            yield
+        except PoolTimeout as error:
+            raise overdue(self._connection) from error
+        finally:
+            place.leave()
 
 
 @cache
@@ -69,7 +80,7 @@ def async_session_factory_dependency(name: str) -> params.Depends:
     """Return what ``Annotated[AsyncSessionFactory, ...]`` needs for a named manager."""
 
     async def named_factory(connection: HTTPConnection) -> AsyncSessionFactory:
-        return AsyncSessionFactory(opened_of(connection, name))
+        return AsyncSessionFactory(opened_of(connection, name), connection)
 
     return params.Depends(named_factory)
 
@@ -85,7 +96,7 @@ def _session(
             async with open_async_session(opened.manager.async_engine, options) as session:
                 yield session
                 # Before the COMMIT; see the synchronous twin.
-                if has_connection(session.sync_session):
+                if returns_connection(session.sync_session):
                     place.leave()
                 if commit and not is_marked(session):
                     await sessions.commit_async(session)
@@ -99,7 +110,7 @@ def _session(
 
 async def async_session_factory(connection: HTTPConnection) -> AsyncSessionFactory:
     """Return a factory of sessions of the manager called ``default``."""
-    return AsyncSessionFactory(opened_of(connection))
+    return AsyncSessionFactory(opened_of(connection), connection)
 
 
 _READ_ONLY = SessionOptions(read_only=True)

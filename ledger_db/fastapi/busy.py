@@ -1,10 +1,15 @@
 """What does a client hear when every connection is in use, whichever error handlers are installed?"""
 
+from typing import TYPE_CHECKING
+
 from fastapi import HTTPException, WebSocketException, status
 from starlette.requests import HTTPConnection
 
 from ledger_db.errors import Saturated
 from ledger_db.fastapi.admission import Admission
+
+if TYPE_CHECKING:
+    import asyncio
 
 _RETRY_AFTER_SECONDS = 1
 
@@ -53,6 +58,12 @@ class Place:
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.leave()
+
+    def keep_until(self, task: "asyncio.Task[None]") -> None:
+        """Give it back when *task* is done, and not before; `leave` does nothing any more."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            task.add_done_callback(lambda _: admission.leave())
 
 
 async def admit(connection: HTTPConnection, admission: Admission) -> Place:

@@ -23,7 +23,7 @@ from starlette.requests import HTTPConnection
 
 from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_session
 from ledger_db.fastapi.busy import admit, overdue
-from ledger_db.fastapi.ending import end, has_connection, take_away
+from ledger_db.fastapi.ending import end, returns_connection, take_away
 from ledger_db.fastapi.lifespan import manager_of, opened_of
 from ledger_db.manager import ConnectionManager
 
@@ -105,20 +105,21 @@ def _session(
             try:
                 yield session
             except asyncio.CancelledError:
-                await take_away(session, opened.finishers)
+                await take_away(session, opened.finishers, place)
                 raise
             except BaseException:
-                await end(session, opened.finishers, commit=False)
+                await end(session, opened.finishers, place, commit=False)
                 raise
-            if has_connection(session):
+            if returns_connection(session):
                 # Before the COMMIT, so that the next one comes while the connection is on its way back: if
                 # nobody waits, the pool closes what it has beyond its size, and has to open it again.  This
                 # one needs no thread of the endpoints any more, so those who wait are not in its way.
                 place.leave()
-            await end(session, opened.finishers, commit=commit)
+            await end(session, opened.finishers, place, commit=commit)
         except PoolTimeout as error:
             raise overdue(connection) from error
         finally:
+            # Unless it is kept until the session has ended.
             place.leave()
 
     return session

@@ -3,11 +3,13 @@
 import time
 from typing import TYPE_CHECKING
 
-from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import IllegalStateChangeError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
 from ledger_db.connections import sessions
+from ledger_db.fastapi.busy import Place
+from ledger_db.fastapi.finishers import Finishers
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,15 +29,22 @@ def is_marked(session: "Session | AsyncSession") -> bool:
     return _ROLLBACK in session.info
 
 
-def has_connection(session: Session) -> bool:
-    """Whether the end of *session* gives a connection back; it may have none yet, or none any more."""
+def returns_connection(session: Session) -> bool:
+    """
+    Whether the end of *session* gives a connection back to a pool, where the next one may wait for it.
+
+    It may have none yet, or none any more.  And without a pool nobody waits: the next one opens a connection
+    of its own, beyond what is allowed.
+    """
     begun: Connection | None = getattr(session, "begun", None)
-    return begun is not None and not begun.closed
+    return begun is not None and not begun.closed and isinstance(begun.engine.pool, QueuePool)
 
 
-async def end(session: Session, finishers: CapacityLimiter, *, commit: bool) -> None:
+async def end(session: Session, finishers: Finishers, place: Place, *, commit: bool) -> None:
     """
     Close *session*; commit it before, if that is asked for and it is not marked otherwise.
+
+    All of it is done even if the caller is cancelled meanwhile; *place* is given back at its end.
 
     Raises:
         Exception: What `sessions.commit` raises; the session is closed all the same.
@@ -43,12 +52,12 @@ async def end(session: Session, finishers: CapacityLimiter, *, commit: bool) -> 
     if not session.in_transaction():
         session.close()  # there is nothing to tell the server
     elif commit and not is_marked(session):
-        await to_thread.run_sync(_commit_and_close, session, limiter=finishers)
+        await finishers.run(_commit_and_close, session, place)
     else:
-        await to_thread.run_sync(session.close, limiter=finishers)
+        await finishers.run(Session.close, session, place)
 
 
-async def take_away(session: Session, finishers: CapacityLimiter) -> None:
+async def take_away(session: Session, finishers: Finishers, place: Place) -> None:
     """
     Close *session*, and its connection for good: its request was cancelled.
 
@@ -56,7 +65,7 @@ async def take_away(session: Session, finishers: CapacityLimiter) -> None:
     not wait for it; a server that shuts down uses that).  Such a thread may be about to send a statement: on
     a connection that went back to the pool, that would be in somebody else's transaction.
     """
-    await to_thread.run_sync(_invalidate, session, limiter=finishers)
+    await finishers.run(_invalidate, session, place)
 
 
 def _commit_and_close(session: Session) -> None:

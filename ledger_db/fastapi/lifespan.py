@@ -6,17 +6,17 @@ When are managers opened and closed in a FastAPI service, and where does a reque
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.types import Lifespan
 
 from ledger_db.errors import ConfigurationError
 from ledger_db.fastapi.admission import Admission, AdmissionOptions
+from ledger_db.fastapi.finishers import Finishers
 from ledger_db.manager import ConnectionManager
 from ledger_db.settings import Settings
 
@@ -45,14 +45,36 @@ class Opened:
 
         async_admission: The same for `async_engine`, which has a pool of its own.
 
-        finishers: The threads in which synchronous sessions end.  Not those of the endpoints: when all of
-            those wait, only a session that ends can free one.
+        finishers: Where synchronous sessions end.  Not in the threads of the endpoints: when all of those
+            wait, only a session that ends can free one.
     """
 
     manager: ConnectionManager
     admission: Admission
     async_admission: Admission
-    finishers: CapacityLimiter
+    finishers: Finishers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """
+    What requests to one application can find; replaced as a whole.
+
+    Attributes:
+        in_front: What goes before all else.
+
+        own: What its starts have opened, the latest first.
+
+        above: The same of applications that it is mounted in.
+    """
+
+    in_front: Mapping[str, Opened] | None = None
+    own: tuple[Mapping[str, Opened], ...] = ()
+    above: tuple[Mapping[str, Opened], ...] = ()
+
+
+_NOTHING = _Known()
+_EMPTY: Mapping[str, Any] = {}
 
 
 def lifespan(
@@ -90,10 +112,12 @@ def lifespan(
     @asynccontextmanager
     async def run(app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         async with AsyncExitStack() as stack:
-            opened: dict[str, Opened] = dict(all_opened(app) or {})
+            opened: dict[str, Opened] = dict(_latest(app))
             for name, each in sources.items():
-                opened[name] = admitting(await _open(each, stack), admission)
-            stack.enter_context(known_to(app, opened))
+                opened[name] = one = admitting(await _open(each, stack), admission)
+                # Sessions of requests that were cancelled may still be ending.
+                stack.push_async_callback(one.finishers.drain, one.manager.settings.pool_timeout_seconds)
+            stack.enter_context(_offered(app, opened))
             more = await stack.enter_async_context(then(app)) if then else None
             # What *then* yields goes last: it may be one of ours, which knows our managers and its own.
             yield {_KEY: opened, **(more or {})}
@@ -118,25 +142,48 @@ def manager_of(connection: HTTPConnection | Starlette, name: str = "default") ->
 
 def opened_of(connection: HTTPConnection | Starlette, name: str = "default") -> Opened:
     """Same as `manager_of`, with what surrounds the manager."""
-    opened = all_opened(connection)
-    if opened is None:
+    for opened in _sources(connection):
+        if name in opened:
+            return opened[name]
+    known = all_opened(connection)
+    if known is None:
         raise ConfigurationError(_NO_LIFESPAN)
-    try:
-        return opened[name]
-    except KeyError:
-        raise ConfigurationError(
-            f"there is no manager called {name!r}, only {', '.join(opened)}; name it in lifespan()"
-        ) from None
+    raise ConfigurationError(
+        f"there is no manager called {name!r}, only {', '.join(known)}; name it in lifespan()"
+    )
 
 
 def all_opened(connection: HTTPConnection | Starlette) -> Mapping[str, Opened] | None:
     """Return every open manager by its name; None if no lifespan of ours ran, or it is over."""
-    app = connection if isinstance(connection, Starlette) else connection.scope.get("app")
-    found: Mapping[str, Opened] | None = getattr(app.state, _KEY, None) if app else None
-    if found is None and isinstance(connection, HTTPConnection):
-        # The server carries this everywhere: into an application that was mounted late, or behind middleware.
-        found = connection.scope.get("state", {}).get(_KEY)
-    return found
+    merged: dict[str, Opened] = {}
+    for opened in _sources(connection):
+        merged = {**opened, **merged}
+    return merged or None
+
+
+def _sources(connection: HTTPConnection | Starlette) -> Iterator[Mapping[str, Opened]]:
+    """Iterate over what was opened, beginning with what goes before the rest."""
+    if isinstance(connection, Starlette):
+        known, carried = _known(connection), None
+    else:
+        known = _known(connection.scope.get("app"))
+        # The server carries this everywhere: into an application mounted late, or behind middleware.
+        carried = connection.scope.get("state", _EMPTY).get(_KEY)
+    if known.in_front is not None:
+        yield known.in_front
+    # What is carried belongs to the start that serves this very request, where an application runs twice at
+    # once.  But one that is mounted may have been started by hand: then what is carried is not its own.
+    if carried is not None and (not known.own or any(each is carried for each in known.own)):
+        yield carried
+    yield from known.own
+    yield from known.above
+    if carried is not None:
+        yield carried
+
+
+def _known(app: Starlette | None) -> _Known:
+    known: _Known = _NOTHING if app is None else getattr(app.state, _KEY, _NOTHING)
+    return known
 
 
 async def _open(source: Source, stack: AsyncExitStack) -> ConnectionManager:
@@ -167,22 +214,53 @@ def admitting(manager: ConnectionManager, options: AdmissionOptions) -> Opened:
         async_admission=admission(),
         # One for each that has a connection, and one for each that will ask for it at its end: none waits for
         # a thread.
-        finishers=CapacityLimiter(2 * capacity),
+        finishers=Finishers(2 * capacity),
     )
 
 
 @contextmanager
 def known_to(app: Starlette, opened: Mapping[str, Opened]) -> Iterator[None]:
-    """Let requests to *app* find the managers in *opened*, for as long as the block."""
-    before = [(each, getattr(each.state, _KEY, None)) for each in _with_mounted(app)]
+    """Let requests to *app* find the managers in *opened* before all others, for as long as the block."""
+    before = [(each, _known(each).in_front) for each in _with_mounted(app)]
     for each, _ in before:
-        setattr(each.state, _KEY, opened)
+        _change(each, in_front=opened)
     try:
         yield
     finally:
-        # As before, so that whoever comes too late hears of the lifespan, not of a closed manager.
         for each, previous in before:
-            setattr(each.state, _KEY, previous)
+            _change(each, in_front=previous)
+
+
+@contextmanager
+def _offered(app: Starlette, opened: Mapping[str, Opened]) -> Iterator[None]:
+    """Let requests to *app* find what a start of it has opened, for as long as the block."""
+    mounted = list(_with_mounted(app))[1:]
+    _change(app, own=(opened, *_known(app).own))
+    for each in mounted:
+        _change(each, above=(opened, *_known(each).above))
+    try:
+        yield
+    finally:
+        # Its own and no other's: starts need not end in turn.  Whoever comes too late hears of the lifespan,
+        # not of a closed manager.
+        _change(app, own=_without(_known(app).own, opened))
+        for each in mounted:
+            _change(each, above=_without(_known(each).above, opened))
+
+
+def _change(app: Starlette, **changes: Any) -> None:
+    setattr(app.state, _KEY, replace(_known(app), **changes))
+
+
+def _without(
+    offers: tuple[Mapping[str, Opened], ...], opened: Mapping[str, Opened]
+) -> tuple[Mapping[str, Opened], ...]:
+    return tuple(each for each in offers if each is not opened)
+
+
+def _latest(app: Starlette) -> Mapping[str, Opened]:
+    """Return what the latest start has opened: a lifespan that runs inside of another one adds to it."""
+    return next(iter((*_known(app).own, *_known(app).above)), _EMPTY)
 
 
 def _with_mounted(app: Starlette) -> Iterator[Starlette]:

@@ -6,13 +6,15 @@ the same ``instance``.
 """
 
 import logging
+import re
 import uuid
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.utils import is_body_allowed_for_status_code
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError, StatementError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -21,7 +23,6 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from ledger_db._logging import describe
 from ledger_db.connections.outcomes import constraint_of
-from ledger_db.connections.refusal import sqlstate_of
 from ledger_db.errors import LedgerDBError
 from ledger_db.fastapi.problem_kinds import Kind, gravest_of
 from ledger_db.fastapi.problem_model import MEDIA_TYPE, Problem, answer
@@ -33,9 +34,12 @@ _SERVER_FAULT = 500
 _TRY_AGAIN_LATER = 1013
 _INTERNAL_ERROR = 1011
 
+_IDENTITY = re.compile(r"\(<class .*")
+"""How SQLAlchemy writes a primary key, and what may follow it."""
+
 
 class DatabaseFault(Exception):
-    """Stands in a log for an error of SQLAlchemy's whose text, or whose causes', repeats values of rows."""
+    """Stands in a log for an error whose text, or the text of what led to it, repeats values of rows."""
 
 
 def install_error_handlers(app: Starlette, *, http_errors: bool = False, redis: bool = True) -> None:
@@ -133,7 +137,7 @@ def _problem(error: BaseException, kind: Kind, instance: str | None) -> Problem:
         instance=instance,
         # Only where the client can act on them; otherwise they say how the service is built.
         constraint=constraint_of(error) if acts else None,
-        sqlstate=sqlstate_of(error) if acts else None,
+        sqlstate=_sqlstate(error) if acts else None,
     )
 
 
@@ -154,7 +158,8 @@ def _report(connection: HTTPConnection, error: BaseException, kind: Kind, instan
         "method": connection.scope.get("method"),
         "status": kind.status,
         "problem": kind.name,
-        "sqlstate": sqlstate_of(error),
+        # Of ours, that of its cause; never of what was merely being handled when it was raised.
+        "sqlstate": _sqlstate(error) or _sqlstate(error.__cause__),
     }
     if instance is None:
         log.debug("request.refused", extra=what)
@@ -168,19 +173,52 @@ def _report(connection: HTTPConnection, error: BaseException, kind: Kind, instan
 
 
 def _shown(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
-    """Return what a log may show of *error*: the way that led to it, and a driver's first line."""
-    if not isinstance(error, StatementError):
+    """Return what a log may show of *error*: the way that led to it, and a line that is known to be safe."""
+    if not any(map(_quotes_rows, _behind(error))):
         return type(error), error, error.__traceback__
     # A DETAIL line repeats the row, and the causes have the same text again.
-    shown = DatabaseFault(f"{_cause(error)}\n[SQL: {error.statement}]")
-    return DatabaseFault, shown, error.__traceback__
+    statement = f"\n[SQL: {error.statement}]" if isinstance(error, StatementError) else ""
+    return DatabaseFault, DatabaseFault(_cause(error) + statement), error.__traceback__
 
 
 def _cause(error: BaseException) -> str:
+    if isinstance(error, PendingRollbackError):
+        # It repeats the text of the error before it.
+        return type(error).__name__
     if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
         # A value that could not even be sent; the text quotes it.
         return type(error.orig).__name__
-    return describe(error)
+    return _IDENTITY.sub("(...)", describe(error))
+
+
+def _quotes_rows(error: BaseException) -> bool:
+    return isinstance(error, SQLAlchemyError) or _own_sqlstate(error) is not None
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error* and all that a traceback shows with it, each once."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        waiting += [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            waiting += link.exceptions
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    """Return the code that the driver has given for this very error."""
+    links = (error, orig := getattr(error, "orig", None), getattr(orig, "__cause__", None))
+    return next((code for link in links if (code := _own_sqlstate(link)) is not None), None)
+
+
+def _own_sqlstate(error: object) -> str | None:
+    code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return code if isinstance(code, str) else None
 
 
 def _phrase(status: int) -> str:

@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     # A person reads the command's own words; without this, Python prints the bare names of log events.
     logging.getLogger("ledger_db").addHandler(logging.NullHandler())
     program = click.Group("ledger-db", help="Connections that survive the rotation of their passwords.")
+    click.version_option(package_name="ledger-db")(program)
     for name, module in _COMMANDS:
         program.add_command(getattr(importlib.import_module(module), name))
     try:

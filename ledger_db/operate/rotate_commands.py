@@ -1,6 +1,7 @@
 """``ledger-db rotate``: how does a person rotate a secret, look at it, or end a rotation that got stuck?"""
 
 import os
+import re
 import uuid
 
 import click
@@ -13,6 +14,7 @@ from ledger_db.rotation.runner import Findings, Rules, Runner
 from ledger_db.rotation.steps import STEPS
 from ledger_db.rotation.strategies import STRATEGIES
 
+_TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}")
 _NOT_GOOD = 3
 
 
@@ -47,6 +49,10 @@ def rotate(
     """
     if sum((dry_run, repair, retire, step is not None)) > 1:
         raise click.UsageError("--dry-run, --repair, --retire and --step exclude each other")
+    if step not in {None, STEPS[0]} and token is None:
+        raise click.UsageError(f"--step {step} needs --token, which the first step has printed")
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise click.UsageError("--token is the id of a version: 32 to 64 letters, digits and hyphens")
     # No list here: it keeps others from choosing for a function, and this is whoever owns the permissions.
     rules = Rules(allowed=("*",), strategy=strategy, tls=_tls(sslmode, sslrootcert))
     runner = Runner(rules, client_maker(), announcer=announcer)
@@ -71,17 +77,26 @@ def rotate(
 def _tls(mode: str | None, ca_file: str | None) -> TLS:
     # The same variables as for an application: whoever can connect with them can rotate with them.
     return TLS(
-        mode=mode or os.environ.get("LEDGER_DB_DATABASE_SSLMODE"),
-        ca_file=ca_file or os.environ.get("LEDGER_DB_DATABASE_SSLROOTCERT"),
+        mode=mode or os.environ.get("LEDGER_DB_DATABASE_SSLMODE") or None,
+        ca_file=ca_file or os.environ.get("LEDGER_DB_DATABASE_SSLROOTCERT") or None,
     )
 
 
 def _do_steps(runner: Runner, secret: str, token: str, steps: tuple[str, ...], deadline: Deadline) -> None:
     # First of all: whoever interrupts this needs it to go on.
     click.echo(f"{secret}: version {token}")
-    for step in steps:
-        request = Request.from_event({"Step": step, "SecretId": secret, "ClientRequestToken": token})
-        click.echo(f"  {step}: {runner.step(request, deadline).value}")
+    try:
+        for step in steps:
+            request = Request.from_event({"Step": step, "SecretId": secret, "ClientRequestToken": token})
+            click.echo(f"  {step}: {runner.step(request, deadline).value}")
+    except (KeyboardInterrupt, StepFailed):
+        # Whatever of it was done: with the same token each step finds out by itself.
+        click.echo(
+            f"To go on: ledger-db rotate {secret} --token {token}\n"
+            f"To undo:  ledger-db rotate {secret} --repair",
+            err=True,
+        )
+        raise
 
 
 def _report(findings: Findings) -> int:

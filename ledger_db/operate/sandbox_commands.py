@@ -94,7 +94,9 @@ def _describe(box: Sandbox, *, kept: bool) -> None:
 
 
 def _exports(environment: Mapping[str, str]) -> str:
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items() if value]
+    unset = [name for name, value in environment.items() if not value]
+    return "\n".join([f"unset {' '.join(unset)}", *exports])
 
 
 @contextlib.contextmanager

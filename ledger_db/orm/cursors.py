@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import types
+from sqlalchemy import ColumnElement, Dialect, type_coerce, types
 from sqlalchemy.types import TypeEngine
 
 from ledger_db.errors import CursorInvalid
@@ -49,6 +49,14 @@ def codec_for(column_type: TypeEngine[Any]) -> Codec | None:
         if isinstance(column_type, kind):
             return codec_of(column_type)
     return None
+
+
+def as_stored(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return what to select so that the value is the one which the server compares."""
+    if isinstance(column.type, types.Numeric):
+        # The model selects the same column: only a name of its own tells this one apart.
+        return type_coerce(column, _StoredNumeric(column.type.precision, column.type.scale)).label(None)
+    return column
 
 
 def encode(order: str, codecs: Sequence[Codec], values: Sequence[Any]) -> str:
@@ -92,6 +100,26 @@ def decode(cursor: str, order: str, codecs: Sequence[Codec]) -> tuple[Any, ...]:
     if found != order:
         raise CursorInvalid("this cursor is of another listing or order; start from the first page")
     return values
+
+
+class _StoredNumeric(types.TypeDecorator[Decimal]):
+    """
+    A numeric column, and on SQLite the float that stands for it there, to the last digit.
+
+    Rounded to the column's scale it would be a little more or less than what is stored: its own row would be
+    in the next page again, or its neighbours in none.
+    """
+
+    impl = types.Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Read the float itself on SQLite."""
+        return dialect.type_descriptor(types.Float() if dialect.name == "sqlite" else self.impl_instance)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        """Make of a float the shortest number that becomes the same float again."""
+        return Decimal(repr(value)) if isinstance(value, float | int) else value
 
 
 def _exactly(kind: type) -> Callable[[Any], Any]:

@@ -27,7 +27,7 @@ from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.exc import UnmappedColumnError
 from sqlalchemy.sql.operators import asc_op, desc_op
 
-from ledger_db.orm.cursors import Codec, codec_for, decode, encode
+from ledger_db.orm.cursors import Codec, as_stored, codec_for, decode, encode
 
 Model = TypeVar("Model")
 
@@ -102,7 +102,7 @@ class Listing(Generic[Model]):
         if limit < 1:
             raise ValueError(f"a page has at least one row, not {limit}; pass a limit above 0")
         # The sort values as the server has them: those of an object may have been changed and not flushed.
-        statement = select(self._model, *(key.column for key in self._keys)).where(*where)
+        statement = select(self._model, *(as_stored(key.column) for key in self._keys)).where(*where)
         if after is not None:
             statement = statement.where(self._beyond(decode(after, self._order, self._codecs)))
         return statement.order_by(*map(_direction, self._keys)).limit(limit + 1)

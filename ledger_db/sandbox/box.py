@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 # The stand-in checks no signature; real keys must never get here, as they would be sent in clear.
 _DUMMY_KEY = "sandbox"
+# Empty counts as not set.  Left as they are in somebody's shell they would lead elsewhere, in part: these
+# servers' passwords would be tried on a server of theirs.
+_NOBODY_ELSES = dict.fromkeys(
+    [
+        f"LEDGER_DB_{name}"
+        for name in (
+            *("DATABASE_URL", "DATABASE_USER", "DATABASE_PASSWORD", "DATABASE_HOST", "DATABASE_PORT"),
+            *("DATABASE_NAME", "DATABASE_IAM_AUTH", "DATABASE_SSLMODE", "DATABASE_SSLROOTCERT"),
+            *("REDIS_USER", "REDIS_PASSWORD", "REDIS_HOST", "REDIS_PORT", "REDIS_DB"),
+            *("REDIS_TLS", "REDIS_TLS_CA_FILE"),
+        )
+    ],
+    "",
+)
 
 
 class Sandbox:
@@ -127,7 +141,11 @@ class Sandbox:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads an application, and boto3 in it, to these servers; no password is in it."""
+        """
+        What leads an application, and boto3 in it, to these servers and to no others; no password is in it.
+
+        An empty value is for a variable that must not be set.
+        """
         security = {}
         if self.tls is not None:
             security = {
@@ -137,6 +155,7 @@ class Sandbox:
                 "LEDGER_DB_REDIS_TLS_CA_FILE": str(self.tls.ca_file),
             }
         return {
+            **_NOBODY_ELSES,
             "LEDGER_DB_DATABASE_SECRET_ID": self.database_secret_id,
             "LEDGER_DB_REDIS_SECRET_ID": self.redis_secret_id,
             **security,

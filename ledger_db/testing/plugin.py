@@ -126,8 +126,15 @@ def ledger_db_async_session(
 
 
 @pytest.fixture
-def ledger_db_faults(ledger_db_sandbox: "Sandbox") -> "Iterator[Faults]":
+def ledger_db_faults(ledger_db_sandbox: "Sandbox", ledger_db_settings: "Settings") -> "Iterator[Faults]":
     """What can go wrong with the sandbox's servers; they are well again when the test is over."""
+    if ledger_db_settings.database_secret_id != ledger_db_sandbox.database_secret_id:
+        # Otherwise a test of an outage would pass, and test nothing.
+        pytest.fail(
+            "ledger_db_faults are those of the sandbox, and ledger_db_settings leads elsewhere; "
+            "do not override it for tests of outages",
+            pytrace=False,
+        )
     from ledger_db.testing.faults import Faults  # noqa: PLC0415 - as the module says
 
     faults = Faults(ledger_db_sandbox)

@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
@@ -32,7 +32,7 @@ from ledger_db.fastapi import (
     session_dependency,
     session_factory_dependency,
 )
-from tests.asgi import serving
+from tests.asgi import Served, serving
 
 
 def is_open(db: ConnectionManager) -> bool:
@@ -196,6 +196,48 @@ async def test_mounted_applications_and_websockets_find_the_manager(settings: Se
             heard = await service.talk(f"/{prefix}/socket")
             assert answer.json()[1] == id(manager_of(app))
             assert heard[1]["text"] == str(id(manager_of(app)))
+
+
+async def test_an_application_may_run_twice_at_once(settings: Settings) -> None:
+    """Each start serves its requests with its own manager, and they may end in any order."""
+    app = FastAPI(lifespan=lifespan(settings))
+    add_endpoint(app)
+
+    async def role(service: Served) -> int:
+        return int((await service.client.get("/role")).json()[1])
+
+    async with AsyncExitStack() as last:
+        async with serving(app) as first:
+            one = id(manager_of(app))
+            second = await last.enter_async_context(serving(app))
+            other = id(manager_of(app))
+
+            assert one != other
+            assert [await role(each) for each in (first, second, first)] == [one, other, one]
+        assert id(manager_of(app)) == other
+        assert await role(second) == other
+    with pytest.raises(ConfigurationError, match="no lifespan of ledger_db ran"):
+        manager_of(app)
+
+
+async def test_a_mounted_application_may_have_managers_of_its_own(settings: Settings) -> None:
+    """Started by hand in the lifespan of the whole, it does not use the managers of that."""
+    part = FastAPI(lifespan=lifespan(settings))
+
+    @asynccontextmanager
+    async def start_part(app: FastAPI) -> AsyncIterator[None]:
+        async with part.router.lifespan_context(part):
+            yield
+
+    app = FastAPI(lifespan=lifespan(settings, then=start_part))
+    app.mount("/part", part)
+    for each in (app, part):
+        add_endpoint(each)
+    async with serving(app) as service:
+        managers = [(await service.client.get(path)).json()[1] for path in ("/role", "/part/role")]
+
+        assert managers == [id(manager_of(app)), id(manager_of(part))]
+        assert managers[0] != managers[1]
 
 
 async def test_a_request_without_a_lifespan_is_told_so(settings: Settings) -> None:

@@ -14,16 +14,17 @@ from typing import Any
 import anyio
 import psycopg2
 import pytest
-from fastapi import APIRouter, FastAPI, Request, WebSocket
+from fastapi import APIRouter, FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from ledger_db import ConnectionManager, Settings
 from ledger_db.errors import Saturated
 from ledger_db.fastapi import (
     AdmissionOptions,
     AsyncSessionDep,
+    AsyncSessionFactoryDep,
     ReadOnlySessionDep,
     SessionDep,
     SessionFactory,
@@ -33,7 +34,7 @@ from ledger_db.fastapi import (
 from ledger_db.fastapi.lifespan import opened_of
 from ledger_db.sandbox import Sandbox
 from tests.asgi import Served, serving
-from tests.notes_service import Note, borrowed, notes_table
+from tests.notes_service import INSERT, Note, borrowed, notes_table
 from tests.waiting import eventually
 
 QUERY = text("SELECT pg_sleep(0.002), 7")
@@ -112,6 +113,32 @@ async def socket(websocket: WebSocket, session: AsyncSessionDep) -> None:
     await websocket.accept()
 
 
+@router.get("/factory")
+async def use_factory(factory: AsyncSessionFactoryDep) -> None:
+    """Need a connection for a while."""
+    async with factory.session() as session:
+        await session.execute(QUERY)
+
+
+@router.websocket("/factory")
+async def talk_with_factory(websocket: WebSocket, factory: AsyncSessionFactoryDep) -> None:
+    """Need a connection in the middle of a conversation."""
+    await websocket.accept()
+    async with factory.begin() as session:
+        await session.execute(QUERY)
+
+
+@router.get("/leave/{key}")
+async def leave(key: int, session: SessionDep) -> None:
+    """Be cancelled at the very moment at which the session ends."""
+    await asyncio.to_thread(session.execute, INSERT, {"id": key})
+    request = asyncio.current_task()
+    assert request is not None
+    request.cancel()
+    if key % 2:
+        raise HTTPException(400)
+
+
 def create_app(
     settings: Settings, *, admission: AdmissionOptions | None = None, **changes: object
 ) -> FastAPI:
@@ -128,7 +155,7 @@ def taken(app: FastAPI) -> int:
     """Return how many connections, places and threads are taken."""
     opened = opened_of(app)
     places = opened.admission.status.in_use + opened.async_admission.status.in_use
-    return borrowed(opened.manager) + places + opened.finishers.borrowed_tokens
+    return borrowed(opened.manager) + places + opened.finishers.busy
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -234,6 +261,17 @@ async def test_a_websocket_is_told_to_come_back(settings: Settings) -> None:
         assert [(message["type"], message["code"]) for message in heard] == [("websocket.close", 1013)]
 
 
+async def test_a_factory_tells_the_same(settings: Settings) -> None:
+    """Who takes its connections one by one hears of it in the same words, without any handler of ours."""
+    async with full_house(settings, "async") as service:
+        answer = await service.client.get("/factory")
+        heard = await service.talk("/factory")
+
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert [message["type"] for message in heard] == ["websocket.accept", "websocket.close"]
+        assert heard[-1]["code"] == 1013
+
+
 async def test_the_queue_can_be_bounded(settings: Settings) -> None:
     """Those who cannot be served in time hear so at once."""
     options = AdmissionOptions(most_waiting=0, patience_seconds=30)
@@ -335,6 +373,57 @@ async def test_a_cancelled_endpoint_cannot_write_into_another_transaction(
 
         assert isinstance(outcome.get_nowait(), psycopg2.InterfaceError)
         assert notes() == [2]
+
+
+async def test_a_session_whose_request_is_cancelled_at_its_end_still_ends(
+    settings: Settings, environment: Sandbox
+) -> None:
+    """What was to be committed is, what was not is not, and the only connection goes back to the pool."""
+    app = create_app(settings, pool_size=1, max_overflow=0)
+    with notes_table(environment) as notes:
+        async with serving(app) as service:
+            for key in (1, 2, 3, 4):
+                cancelled = asyncio.create_task(service.client.get(f"/leave/{key}"))
+                await asyncio.wait([cancelled])
+                assert cancelled.cancelled()
+            await until(lambda: taken(app) == 0, "nothing is taken any more")
+
+        assert notes() == [2, 4]
+
+
+async def test_a_session_that_is_ending_is_waited_for_when_the_service_stops(
+    settings: Settings, environment: Sandbox
+) -> None:
+    """A request that was cancelled by the shutdown is committed before the manager is closed."""
+    app = create_app(settings)
+    with notes_table(environment) as notes:
+        async with serving(app) as service:
+            cancelled = asyncio.create_task(service.client.get("/leave/2"))
+            await asyncio.wait([cancelled])
+            db = manager_of(app)
+
+        assert notes() == [2]
+        assert borrowed(db) == 0
+
+
+@pytest.mark.parametrize(("pool", "in_use"), [("queue", 0), ("none", 1)])
+@FLAVOURS
+async def test_a_place_goes_to_the_next_one_early_only_if_it_waits_for_the_connection(
+    settings: Settings, flavour: str, pool: str, in_use: int
+) -> None:
+    """Without a pool a request opens a connection, so the one before it must have closed its own."""
+    app = create_app(settings, pool=pool)
+    seen: list[int] = []
+    async with serving(app) as service:
+        opened = opened_of(app)
+        db = opened.manager
+        engine = db.engine if flavour == "sync" else db.async_engine.sync_engine
+        admission = opened.admission if flavour == "sync" else opened.async_admission
+        event.listen(engine, "commit", lambda connection: seen.append(admission.status.in_use))
+        assert await statuses(service, f"/{flavour}", 1) == {200: 1}
+        assert taken(app) == 0
+
+    assert seen == [in_use]
 
 
 def more_than(answers: Counter[int], number: int) -> bool:

@@ -16,7 +16,7 @@ from ledger_db.sandbox import Sandbox
 from tests.test_docs import code_blocks, run_script
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-TABLES = ("accounts", "visits", "model_accounts")
+TABLES = ("demo_accounts", "visits", "model_accounts")
 
 
 @pytest.fixture

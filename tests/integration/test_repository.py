@@ -2,16 +2,17 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import update
+from sqlalchemy import Numeric, update
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from ledger_db import ConnectionManager, Page, Settings
+from ledger_db import AsyncRepository, ConnectionManager, Page, Repository, Settings
 from ledger_db.errors import CursorInvalid, NotFound
 from ledger_db.orm.pages import OrderBy
 from tests.shop import START, Article, Articles, AsyncArticles, Place, Places, StockBase, articles
@@ -24,6 +25,27 @@ ORDERS: dict[str, tuple[OrderBy, ...]] = {
     "mixed, key named": (Article.arrived, Article.id.desc()),
     "uuid": (Article.tag,),
 }
+
+
+class Amount(StockBase):
+    """An amount of money; SQLite keeps it as a float."""
+
+    __tablename__ = "test_orm_repository_amount"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    amount: Mapped[Decimal] = mapped_column(Numeric(12, 2))
+
+
+class Amounts(Repository[Amount]):
+    """Amounts."""
+
+
+class AsyncAmounts(AsyncRepository[Amount]):
+    """Amounts, on an event loop."""
+
+
+def amounts() -> list[Amount]:
+    """Make amounts in order, each of them twice; most have no float that is equal to them."""
+    return [Amount(amount=Decimal(number // 2) / 10 - 1) for number in range(30)]
 
 
 @pytest.fixture(params=["psycopg2", "psycopg", "sqlite"])
@@ -71,6 +93,22 @@ def test_pages_hold_every_row_once_and_in_order(session: Session, order: str) ->
 
         assert tuple(item for page in pages for item in page.items) == whole
         assert {len(page.items) for page in pages[:-1]} <= {limit}
+
+
+@pytest.mark.filterwarnings("ignore:Dialect sqlite.*Decimal:sqlalchemy.exc.SAWarning")
+def test_an_amount_can_be_paged_by(session: Session) -> None:
+    """Exactly, on every driver."""
+    repository = Amounts(session)
+    expected = [row.id for row in repository.add_all(amounts())]
+    paged: list[int] = []
+    after = None
+    for _ in range(10):
+        page = repository.page(order_by=Amount.amount, after=after, limit=3)
+        paged += [row.id for row in page.items]
+        after = page.next
+
+    assert after is None
+    assert paged == expected
 
 
 def test_rows_that_come_and_go_meanwhile_neither_repeat_nor_hide_others(session: Session) -> None:
@@ -221,6 +259,21 @@ async def test_the_asynchronous_twin_pages_likewise(async_session: AsyncSession,
 
     assert paged == list(whole.items)
     assert len(paged) == 40
+
+
+async def test_the_asynchronous_twin_pages_by_an_amount(async_session: AsyncSession) -> None:
+    """Also asyncpg compares what it was given exactly."""
+    repository = AsyncAmounts(async_session)
+    expected = [row.id for row in await repository.add_all(amounts())]
+    paged: list[int] = []
+    after = None
+    for _ in range(10):
+        page = await repository.page(order_by=Amount.amount, after=after, limit=3)
+        paged += [row.id for row in page.items]
+        after = page.next
+
+    assert after is None
+    assert paged == expected
 
 
 async def test_the_asynchronous_twin_does_the_same_with_one_row(async_session: AsyncSession) -> None:

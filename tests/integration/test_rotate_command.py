@@ -9,6 +9,7 @@ import pytest
 from redis.exceptions import AuthenticationError
 
 from ledger_db.operate import cli
+from ledger_db.rotation.postgres import PostgresAlternatingRotator
 from ledger_db.sandbox import Sandbox
 from tests.rotations import Rotations, new_token, own_secret
 
@@ -111,6 +112,38 @@ def test_a_secret_that_does_not_exist_is_named(
 
     assert status == 17
     assert "createSecret of no/such/secret: DescribeSecret of Secrets Manager answered Resource" in printed
+
+
+def test_a_rotation_that_stops_says_how_to_go_on(
+    pair: Rotations, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever presses Ctrl-C half way is told with which command the rest is done."""
+
+    def press(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PostgresAlternatingRotator, "apply", press)
+    status, printed = typed(capsys, pair.secret_id)
+    version = pair.labels()["AWSPENDING"]
+
+    assert status != 0
+    assert f"ledger-db rotate {pair.secret_id} --token {version}" in printed
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--step", "setSecret"], "needs --token"), (["--token", "nope"], "--token is the id of a version")],
+)
+def test_a_token_is_asked_for_before_anything_is_done(
+    pair: Rotations, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    """A mistyped command is one, and no rotation."""
+    status, printed = typed(capsys, pair.secret_id, *arguments)
+
+    assert status == 2
+    assert expected in printed
+    assert pair.labels().keys() == {"AWSCURRENT"}
 
 
 def test_ways_exclude_each_other(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,13 @@ import pytest
 import redis.exceptions
 import sqlalchemy
 from fastapi import Body, FastAPI, HTTPException, WebSocket
-from sqlalchemy.exc import IntegrityError, InvalidRequestError, OperationalError, StatementError
+from sqlalchemy.exc import (
+    IntegrityError,
+    InvalidRequestError,
+    OperationalError,
+    PendingRollbackError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -233,6 +239,52 @@ async def test_an_outage_is_logged_in_one_line_each(caplog: pytest.LogCaptureFix
     assert record.levelno == logging.WARNING
     assert record.exc_info is None
     assert "PostgreSQL is away" in record.__dict__["cause"]
+
+
+def chained(error: BaseException, behind: BaseException) -> BaseException:
+    """Return *error* as if it were raised while *behind* is handled."""
+    error.__context__ = behind
+    return error
+
+
+QUOTING = IntegrityError(
+    "INSERT",
+    {},
+    type("UniqueViolation", (Exception,), {"sqlstate": "23505"})("twice\nDETAIL: (canary) exists"),
+)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        chained(PendingRollbackError(f"roll back first. Original exception was: {QUOTING}"), QUOTING),
+        chained(errors.OutcomeUnknown("no answer"), QUOTING),
+        chained(errors.ConfigurationError("no table"), ExceptionGroup("tasks", [QUOTING])),
+        chained(redis.exceptions.ResponseError("WRONGTYPE"), QUOTING),
+        chained(errors.LedgerDBError("a driver's own"), QUOTING.orig),  # type: ignore[arg-type]
+        InvalidRequestError("another instance with key (<class 'Person'>, ('canary',), None) is present"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_no_error_brings_the_rows_of_another_into_the_log(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was being handled, grouped or repeated has its text left out; where it happened is there."""
+    await Failing().get(error)
+
+    (record,) = [record for record in caplog.records if record.getMessage() == "request.failed"]
+    shown = logging.Formatter().format(record)
+    assert "canary" not in shown + repr(record.__dict__)
+    assert type(error).__name__ in shown
+    assert "in fail" in shown
+
+
+async def test_a_code_is_that_of_the_error_itself() -> None:
+    """What is not found is not a duplicate, although one was met on the way to it."""
+    problem = (await Failing().get(chained(errors.NotFound("no such row"), UNIQUE))).json()
+
+    assert (problem["status"], problem.get("sqlstate"), problem.get("constraint")) == (404, None, None)
+    assert (await Failing().get(UNIQUE)).json()["sqlstate"] == "23505"
 
 
 class Colour(Enum):

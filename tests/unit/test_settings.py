@@ -51,10 +51,13 @@ def test_a_wrong_setting_is_named(values: dict[str, object], named: str) -> None
         ({"database_password": "p", "database_user": "u"}, "database_user and database_host are needed"),
         ({"redis_secret_id": "s", "redis_password": "p"}, "exclude each other"),
         ({"redis_password": "p"}, "redis_host is needed"),
-        ({"database_url": "sqlite://", "database_secret_id": "s"}, "remove it, or database_secret_id"),
+        (
+            {"database_url": "sqlite://", "database_secret_id": "s"},
+            "remove it, or LEDGER_DB_DATABASE_SECRET_ID",
+        ),
         (
             {"database_url": "sqlite://", "database_user": "u", "database_host": "h"},
-            "remove it, or database_user, database_host",
+            "remove it, or LEDGER_DB_DATABASE_USER, LEDGER_DB_DATABASE_HOST",
         ),
     ],
 )
