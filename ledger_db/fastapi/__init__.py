@@ -18,7 +18,7 @@ try:
     # The one name that is a module's too: Python would put the module in its place, were it not here already.
     from ledger_db.fastapi.lifespan import lifespan, manager_of
 except ModuleNotFoundError as error:
-    if error.name not in {"anyio", "fastapi", "starlette"}:
+    if (error.name or "").partition(".")[0] not in {"anyio", "fastapi", "starlette"}:
         raise
     raise ConfigurationError("FastAPI is not installed; pip install 'ledger-db[fastapi]'") from error
 
