@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,12 @@ import pytest
 
 from ledger_db.sandbox import Sandbox
 from tests.folders import passable_folder
+
+# Tests press Ctrl-C in programs that they start.  What runs the tests may ignore it, as a shell's "&" does,
+# and what is ignored is inherited.
+for _sign, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_sign) is signal.SIG_IGN:
+        signal.signal(_sign, _handler)
 
 
 @pytest.fixture(scope="session")
