@@ -6,7 +6,6 @@ terminals find them with ``ledger-db sandbox env``.
 """
 
 import argparse
-import shlex
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ from types import FrameType
 from infra.wheels import PackageError
 from ledger_db.errors import LedgerDBError, ServerUnreachable
 from ledger_db.operate.running import Announcement
+from ledger_db.operate.sandbox_commands import format_exports
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.ports import is_free
 from localstack import seed
@@ -83,7 +83,7 @@ def environment_of(box: Sandbox, aws: LocalStack) -> dict[str, str]:
 
 
 def _describe(box: Sandbox, aws: LocalStack, environment: Mapping[str, str], *, seconds: float) -> None:
-    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
+    exports = format_exports(environment)
     sys.stdout.write(
         f"PostgreSQL  {box.postgres.host}:{box.postgres.port}, database {box.postgres.database}\n"
         f"Valkey      {box.redis.host}:{box.redis.port}\n"

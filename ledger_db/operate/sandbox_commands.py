@@ -61,7 +61,7 @@ def env(directory: Path | None) -> None:
 
     For a shell: eval "$(ledger-db sandbox env)"
     """
-    click.echo(_exports(running.find(directory).environment))
+    click.echo(format_exports(running.find(directory).environment))
 
 
 @sandbox.command()
@@ -89,11 +89,12 @@ def _describe(box: Sandbox, *, kept: bool) -> None:
         "\n"
         'In a second terminal paste this, or type: eval "$(ledger-db sandbox env)"\n'
         "\n"
-        f"{_exports(box.environment)}"
+        f"{format_exports(box.environment)}"
     )
 
 
-def _exports(environment: Mapping[str, str]) -> str:
+def format_exports(environment: Mapping[str, str]) -> str:
+    """Return the lines for a shell that set *environment*; what is empty in it must not be set."""
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items() if value]
     unset = [name for name, value in environment.items() if not value]
     return "\n".join([f"unset {' '.join(unset)}", *exports])
