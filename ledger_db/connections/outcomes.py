@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
-from ledger_db.connections.refusal import Verdict, judge
+from ledger_db.connections.refusal import Verdict, judge, own_sqlstate
 from ledger_db.errors import LedgerDBError, OutcomeUnknown, RetriesExhausted, Retryable, Saturated
 
 
@@ -140,6 +140,11 @@ def is_lost(error: BaseException) -> bool:
     return meaning_of(error) in {Meaning.LOST, Meaning.UNKNOWN}
 
 
+def told_sqlstate(error: BaseException) -> str | None:
+    """Return the SQLSTATE that the driver told for *error*, whatever else it was raised from."""
+    return next((code for link in _driver_errors(error) if (code := own_sqlstate(link)) is not None), None)
+
+
 def constraint_of(error: BaseException) -> str | None:
     """Return the name of the constraint that was violated; None if it was none, or on SQLite."""
     for link in _driver_errors(error):
@@ -162,8 +167,8 @@ def _meaning_of_ours(error: LedgerDBError) -> Meaning:
 def _meaning_of_code(error: BaseException) -> Meaning | None:
     """Decide by a code that the driver gives; None if it gives none."""
     for link in _driver_errors(error):
-        code = getattr(link, "sqlstate", None) or getattr(link, "pgcode", None)
-        if isinstance(code, str):
+        code = own_sqlstate(link)
+        if code is not None:
             return SQLSTATES.get(code) or SQLSTATES.get(code[:2]) or Meaning.FAULT
         name = getattr(link, "sqlite_errorname", None)
         if isinstance(name, str):

@@ -115,7 +115,7 @@ def judge(error: BaseException) -> Verdict:
 def sqlstate_of(error: BaseException) -> str | None:
     """Return the SQLSTATE of *error* or of what caused it; None where the driver gives none."""
     for link in _chain(error):
-        code = _sqlstate(link)
+        code = own_sqlstate(link)
         if code is not None:
             return code
     return None
@@ -128,7 +128,7 @@ def _judge_one(error: BaseException) -> Verdict | None:
     for pattern, verdict in _PATTERNS:
         if pattern.search(text):
             return verdict
-    code = _sqlstate(error)
+    code = own_sqlstate(error)
     if code is not None:
         return SQLSTATES.get(code) or SQLSTATES.get(code[:2])
     transient = (
@@ -139,7 +139,8 @@ def _judge_one(error: BaseException) -> Verdict | None:
     return Verdict.TRANSIENT if transient else None
 
 
-def _sqlstate(error: BaseException) -> str | None:
+def own_sqlstate(error: object) -> str | None:
+    """Return the SQLSTATE that a driver has given to this very *error*; None if it is none of a driver's."""
     code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     return code if isinstance(code, str) else None
 

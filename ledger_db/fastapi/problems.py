@@ -22,7 +22,8 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from ledger_db._logging import describe
-from ledger_db.connections.outcomes import constraint_of
+from ledger_db.connections.outcomes import constraint_of, told_sqlstate
+from ledger_db.connections.refusal import own_sqlstate
 from ledger_db.errors import LedgerDBError
 from ledger_db.fastapi.problem_kinds import Kind, gravest_of
 from ledger_db.fastapi.problem_model import MEDIA_TYPE, Problem, answer
@@ -137,7 +138,7 @@ def _problem(error: BaseException, kind: Kind, instance: str | None) -> Problem:
         instance=instance,
         # Only where the client can act on them; otherwise they say how the service is built.
         constraint=constraint_of(error) if acts else None,
-        sqlstate=_sqlstate(error) if acts else None,
+        sqlstate=told_sqlstate(error) if acts else None,
     )
 
 
@@ -159,7 +160,7 @@ def _report(connection: HTTPConnection, error: BaseException, kind: Kind, instan
         "status": kind.status,
         "problem": kind.name,
         # Of ours, that of its cause; never of what was merely being handled when it was raised.
-        "sqlstate": _sqlstate(error) or _sqlstate(error.__cause__),
+        "sqlstate": told_sqlstate(error) or (told_sqlstate(error.__cause__) if error.__cause__ else None),
     }
     if instance is None:
         log.debug("request.refused", extra=what)
@@ -192,7 +193,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _quotes_rows(error: BaseException) -> bool:
-    return isinstance(error, SQLAlchemyError) or _own_sqlstate(error) is not None
+    return isinstance(error, SQLAlchemyError) or own_sqlstate(error) is not None
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:
@@ -208,17 +209,6 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
         waiting += [link.__cause__, link.__context__]
         if isinstance(link, BaseExceptionGroup):
             waiting += link.exceptions
-
-
-def _sqlstate(error: BaseException | None) -> str | None:
-    """Return the code that the driver has given for this very error."""
-    links = (error, orig := getattr(error, "orig", None), getattr(orig, "__cause__", None))
-    return next((code for link in links if (code := _own_sqlstate(link)) is not None), None)
-
-
-def _own_sqlstate(error: object) -> str | None:
-    code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    return code if isinstance(code, str) else None
 
 
 def _phrase(status: int) -> str:
