@@ -39,6 +39,7 @@ _TASK: Final = "/var/task"
 # What the two handlers reach, and nothing that would pull in SQLAlchemy, FastAPI or pydantic.
 _OURS: Final = (
     "ledger_db/__init__.py",
+    "ledger_db/_front_door.py",
     "ledger_db/_logging.py",
     "ledger_db/credentials/__init__.py",
     "ledger_db/credentials/model.py",

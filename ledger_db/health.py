@@ -73,6 +73,8 @@ class HealthReport:
         transactions: What became of those that `run` was given.
     """
 
+    __module__ = "ledger_db"
+
     ok: bool
     state: str
     servers: tuple[ServerHealth, ...]

@@ -49,6 +49,8 @@ class ConnectionManager(Sessions):
     fork a child has the same manager with connections and threads of its own.
     """
 
+    __module__ = "ledger_db"
+
     def __init__(
         self,
         settings: Settings | None = None,

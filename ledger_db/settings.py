@@ -35,6 +35,8 @@ class Settings(BaseSettings):
         ConfigurationError: Names each setting that is wrong and what was expected, never its value.
     """
 
+    __module__ = "ledger_db"
+
     model_config = SettingsConfigDict(
         env_prefix="LEDGER_DB_",
         # LEDGER_DB_REDIS_HOST="" in a compose file means "not set".

@@ -14,8 +14,10 @@ from contextlib import closing
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
+from psycopg2.extensions import (
+    connection as Connection,  # noqa: N812 - it is a class
+    cursor as Cursor,  # noqa: N812 - it is a class
+)
 
 DIED = 42
 _FAILED = 43

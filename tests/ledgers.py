@@ -10,8 +10,7 @@ import psycopg2.errors
 import pytest
 
 from examples.trust_ledger.app import create_app
-from examples.trust_ledger.migrate import OWNER as LEDGER_OWNER
-from examples.trust_ledger.migrate import SERVICE, migrate
+from examples.trust_ledger.migrate import OWNER as LEDGER_OWNER, SERVICE, migrate
 from ledger_db import ConnectionManager, Credentials, Settings
 from ledger_db.credentials.model import Password
 from ledger_db.credentials.static import StaticSource

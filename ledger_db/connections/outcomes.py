@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-from sqlalchemy.exc import DataError, DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError, DBAPIError, TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ledger_db.connections.refusal import Verdict, judge, own_sqlstate

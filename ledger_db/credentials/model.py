@@ -15,6 +15,8 @@ class Password(str):
     ``repr()``, and the frames of a failed login hold the password.
     """
 
+    __module__ = "ledger_db"
+
     __slots__ = ()
 
     def __repr__(self) -> str:
@@ -49,6 +51,8 @@ class Credentials:
         expires_at: POSIX seconds after which the server refuses them; None for never.
     """
 
+    __module__ = "ledger_db"
+
     username: str
     password: Password
     version: str
@@ -67,6 +71,8 @@ class Credentials:
 
 class CredentialSource(Protocol):
     """Somewhere credentials come from: Secrets Manager, RDS IAM, the environment."""
+
+    __module__: str = "ledger_db"
 
     @property
     def name(self) -> str:

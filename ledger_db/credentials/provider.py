@@ -76,6 +76,8 @@ class CredentialProvider:
     It never logs in: whoever connects does, and says so with `adopt`.
     """
 
+    __module__ = "ledger_db"
+
     def __init__(
         self,
         source: CredentialSource,

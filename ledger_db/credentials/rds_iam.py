@@ -24,6 +24,8 @@ class RdsIamSource:
     not make any connection stale.  The server must be reached over TLS.
     """
 
+    __module__ = "ledger_db"
+
     rotates = True
 
     def __init__(

@@ -66,6 +66,8 @@ class SecretsManagerSource:
     imported at the first read, not before: it takes an eighth of a second.
     """
 
+    __module__ = "ledger_db"
+
     rotates = True
 
     def __init__(self, secret_id: str, server: Server, *, address: Address | None = None) -> None:

@@ -6,6 +6,8 @@ from ledger_db.credentials.model import Credentials, Stage
 class StaticSource:
     """Always the same answer.  A login that is refused with it is refused for good."""
 
+    __module__ = "ledger_db"
+
     name = "settings"
     rotates = False
 

@@ -9,165 +9,65 @@
 The names below are all that a service needs.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ledger_db.errors import ConfigurationError
-
-try:
-    # The one name that is a module's too: Python would put the module in its place, were it not here already.
-    from ledger_db.fastapi.lifespan import lifespan, manager_of
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in {"anyio", "fastapi", "starlette"}:
-        raise
-    raise ConfigurationError("FastAPI is not installed; pip install 'ledger-db[fastapi]'") from error
+from ledger_db._front_door import front_door
 
 if TYPE_CHECKING:
-    from ledger_db.fastapi.admission import AdmissionOptions, AdmissionStatus
+    from ledger_db.fastapi.admission import (
+        AdmissionOptions as AdmissionOptions,
+        AdmissionStatus as AdmissionStatus,
+    )
     from ledger_db.fastapi.async_dependencies import (
-        AsyncManualSessionDep,
-        AsyncReadOnlySessionDep,
-        AsyncSerializableSessionDep,
-        AsyncSessionDep,
-        AsyncSessionFactory,
-        AsyncSessionFactoryDep,
-        async_manual_session,
-        async_read_only_session,
-        async_serializable_session,
-        async_session,
-        async_session_dependency,
-        async_session_factory,
-        async_session_factory_dependency,
+        AsyncManualSessionDep as AsyncManualSessionDep,
+        AsyncReadOnlySessionDep as AsyncReadOnlySessionDep,
+        AsyncSerializableSessionDep as AsyncSerializableSessionDep,
+        AsyncSessionDep as AsyncSessionDep,
+        AsyncSessionFactory as AsyncSessionFactory,
+        AsyncSessionFactoryDep as AsyncSessionFactoryDep,
+        async_manual_session as async_manual_session,
+        async_read_only_session as async_read_only_session,
+        async_serializable_session as async_serializable_session,
+        async_session as async_session,
+        async_session_dependency as async_session_dependency,
+        async_session_factory as async_session_factory,
+        async_session_factory_dependency as async_session_factory_dependency,
     )
     from ledger_db.fastapi.dependencies import (
-        ManagerDep,
-        ManualSessionDep,
-        ReadOnlySessionDep,
-        SerializableSessionDep,
-        SessionDep,
-        SessionFactory,
-        SessionFactoryDep,
-        manager,
-        manager_dependency,
-        manual_session,
-        read_only_session,
-        serializable_session,
-        session,
-        session_dependency,
-        session_factory,
-        session_factory_dependency,
+        ManagerDep as ManagerDep,
+        ManualSessionDep as ManualSessionDep,
+        ReadOnlySessionDep as ReadOnlySessionDep,
+        SerializableSessionDep as SerializableSessionDep,
+        SessionDep as SessionDep,
+        SessionFactory as SessionFactory,
+        SessionFactoryDep as SessionFactoryDep,
+        manager as manager,
+        manager_dependency as manager_dependency,
+        manual_session as manual_session,
+        read_only_session as read_only_session,
+        serializable_session as serializable_session,
+        session as session,
+        session_dependency as session_dependency,
+        session_factory as session_factory,
+        session_factory_dependency as session_factory_dependency,
     )
-    from ledger_db.fastapi.ending import mark_rollback
-    from ledger_db.fastapi.health import make_router, router
-    from ledger_db.fastapi.problems import install_error_handlers, problem_responses
+    from ledger_db.fastapi.ending import mark_rollback as mark_rollback
+    from ledger_db.fastapi.health import make_router as make_router, router as router
+    from ledger_db.fastapi.lifetime import lifespan as lifespan, manager_of as manager_of
+    from ledger_db.fastapi.problems import (
+        install_error_handlers as install_error_handlers,
+        problem_responses as problem_responses,
+    )
     from ledger_db.fastapi.redis_dependencies import (
-        AsyncRedisDep,
-        RedisDep,
-        async_redis,
-        async_redis_dependency,
-        redis,
-        redis_dependency,
+        AsyncRedisDep as AsyncRedisDep,
+        RedisDep as RedisDep,
+        async_redis as async_redis,
+        async_redis_dependency as async_redis_dependency,
+        redis as redis,
+        redis_dependency as redis_dependency,
     )
-
-__all__ = [
-    "AdmissionOptions",
-    "AdmissionStatus",
-    "AsyncManualSessionDep",
-    "AsyncReadOnlySessionDep",
-    "AsyncRedisDep",
-    "AsyncSerializableSessionDep",
-    "AsyncSessionDep",
-    "AsyncSessionFactory",
-    "AsyncSessionFactoryDep",
-    "ManagerDep",
-    "ManualSessionDep",
-    "ReadOnlySessionDep",
-    "RedisDep",
-    "SerializableSessionDep",
-    "SessionDep",
-    "SessionFactory",
-    "SessionFactoryDep",
-    "async_manual_session",
-    "async_read_only_session",
-    "async_redis",
-    "async_redis_dependency",
-    "async_serializable_session",
-    "async_session",
-    "async_session_dependency",
-    "async_session_factory",
-    "async_session_factory_dependency",
-    "install_error_handlers",
-    "lifespan",
-    "make_router",
-    "manager",
-    "manager_dependency",
-    "manager_of",
-    "manual_session",
-    "mark_rollback",
-    "problem_responses",
-    "read_only_session",
-    "redis",
-    "redis_dependency",
-    "router",
-    "serializable_session",
-    "session",
-    "session_dependency",
-    "session_factory",
-    "session_factory_dependency",
-]
-
-# Imported at first use: neither redis-py nor SQLAlchemy's asyncio half is everybody's.
-_HOME = {
-    "AdmissionOptions": "admission",
-    "AdmissionStatus": "admission",
-    "AsyncManualSessionDep": "async_dependencies",
-    "AsyncReadOnlySessionDep": "async_dependencies",
-    "AsyncRedisDep": "redis_dependencies",
-    "AsyncSerializableSessionDep": "async_dependencies",
-    "AsyncSessionDep": "async_dependencies",
-    "AsyncSessionFactory": "async_dependencies",
-    "AsyncSessionFactoryDep": "async_dependencies",
-    "ManagerDep": "dependencies",
-    "ManualSessionDep": "dependencies",
-    "ReadOnlySessionDep": "dependencies",
-    "RedisDep": "redis_dependencies",
-    "SerializableSessionDep": "dependencies",
-    "SessionDep": "dependencies",
-    "SessionFactory": "dependencies",
-    "SessionFactoryDep": "dependencies",
-    "async_manual_session": "async_dependencies",
-    "async_read_only_session": "async_dependencies",
-    "async_redis": "redis_dependencies",
-    "async_redis_dependency": "redis_dependencies",
-    "async_serializable_session": "async_dependencies",
-    "async_session": "async_dependencies",
-    "async_session_dependency": "async_dependencies",
-    "async_session_factory": "async_dependencies",
-    "async_session_factory_dependency": "async_dependencies",
-    "install_error_handlers": "problems",
-    "make_router": "health",
-    "manager": "dependencies",
-    "manager_dependency": "dependencies",
-    "manual_session": "dependencies",
-    "mark_rollback": "ending",
-    "problem_responses": "problems",
-    "read_only_session": "dependencies",
-    "redis": "redis_dependencies",
-    "redis_dependency": "redis_dependencies",
-    "router": "health",
-    "serializable_session": "dependencies",
-    "session": "dependencies",
-    "session_dependency": "dependencies",
-    "session_factory": "dependencies",
-    "session_factory_dependency": "dependencies",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+else:
+    # At first use: neither redis-py nor SQLAlchemy's asyncio half is everybody's.
+    __getattr__, __dir__ = front_door(
+        __name__, extra="fastapi", needs={"anyio": "FastAPI", "fastapi": "FastAPI", "starlette": "FastAPI"}
+    )

@@ -31,6 +31,8 @@ class AdmissionOptions:
             bounds what each of them waits.
     """
 
+    __module__ = "ledger_db.fastapi"
+
     reserve: int = 1
     patience_seconds: float | None = None
     most_waiting: int | None = None
@@ -50,6 +52,8 @@ class AdmissionStatus:
 
         refused: How many were sent away since the start.
     """
+
+    __module__ = "ledger_db.fastapi"
 
     places: int
     in_use: int

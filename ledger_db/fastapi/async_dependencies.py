@@ -19,7 +19,7 @@ from ledger_db.connections import sessions
 from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_async_session
 from ledger_db.fastapi.busy import admit, overdue
 from ledger_db.fastapi.ending import is_marked, returns_connection
-from ledger_db.fastapi.lifespan import Opened, opened_of
+from ledger_db.fastapi.lifetime import Opened, opened_of
 
 
 def async_session_dependency(
@@ -37,6 +37,8 @@ class AsyncSessionFactory:
     Take one for each batch of such work, so that no connection is held while a client reads.  Each waits for
     its turn among the requests.
     """
+
+    __module__ = "ledger_db.fastapi"
 
     def __init__(self, opened: Opened, connection: HTTPConnection) -> None:
         self._opened = opened

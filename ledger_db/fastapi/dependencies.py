@@ -24,7 +24,7 @@ from starlette.requests import HTTPConnection
 from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_session
 from ledger_db.fastapi.busy import admit, overdue
 from ledger_db.fastapi.ending import end, returns_connection, take_away
-from ledger_db.fastapi.lifespan import manager_of, opened_of
+from ledger_db.fastapi.lifetime import manager_of, opened_of
 from ledger_db.manager import ConnectionManager
 
 
@@ -58,6 +58,8 @@ class SessionFactory:
     thread, where waiting for a place among the requests would keep the thread from them; so it does not ask,
     and finds the connections that `AdmissionOptions.reserve` keeps free.
     """
+
+    __module__ = "ledger_db.fastapi"
 
     def __init__(self, manager: ConnectionManager) -> None:
         self._manager = manager

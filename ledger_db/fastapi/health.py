@@ -27,7 +27,7 @@ from ledger_db.fastapi.health_model import (
     answer_of,
     state_of,
 )
-from ledger_db.fastapi.lifespan import Opened, all_opened, opened_of
+from ledger_db.fastapi.lifetime import Opened, all_opened, opened_of
 
 Told = TypeVar("Told", Liveness, Readiness, DatabaseHealth)
 _Endpoint = Callable[..., Coroutine[Any, Any, BaseModel]]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from ledger_db.connections.probe import ProbeReport, ServerProbe
 from ledger_db.credentials.provider import ProviderStatus
-from ledger_db.fastapi.lifespan import Opened
+from ledger_db.fastapi.lifetime import Opened
 from ledger_db.health import PoolHealth, ServerHealth
 
 

@@ -8,7 +8,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import HTTPConnection
 
-from ledger_db.fastapi.lifespan import manager_of
+from ledger_db.fastapi.lifetime import manager_of
 
 
 @cache

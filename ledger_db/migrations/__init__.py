@@ -18,37 +18,16 @@ SQLAlchemy's (of an async one, by ``run_sync``).  Projects without any synchrono
 migrations use the manager's synchronous engine.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ledger_db.errors import ConfigurationError
+from ledger_db._front_door import front_door
 
 if TYPE_CHECKING:
-    from ledger_db.migrations.environment import run_migrations
-    from ledger_db.migrations.revisions import check_migrated, pending_revisions
-    from ledger_db.migrations.turns import MigrationsBusy
-
-__all__ = ["MigrationsBusy", "check_migrated", "pending_revisions", "run_migrations"]
-
-_HOME = {
-    "MigrationsBusy": "ledger_db.migrations.turns",
-    "check_migrated": "ledger_db.migrations.revisions",
-    "pending_revisions": "ledger_db.migrations.revisions",
-    "run_migrations": "ledger_db.migrations.environment",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = import_module(_HOME[name])
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "alembic":
-            raise
-        raise ConfigurationError("Alembic is not installed; pip install 'ledger-db[migrations]'") from error
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+    from ledger_db.migrations.environment import run_migrations as run_migrations
+    from ledger_db.migrations.revisions import (
+        check_migrated as check_migrated,
+        pending_revisions as pending_revisions,
+    )
+    from ledger_db.migrations.turns import MigrationsBusy as MigrationsBusy
+else:
+    __getattr__, __dir__ = front_door(__name__, extra="migrations", needs={"alembic": "Alembic"})

@@ -19,6 +19,8 @@ _LONGEST_PAUSE_SECONDS = 1.0
 class MigrationsBusy(Retryable):
     """Somebody else migrated this database for as long as this one may wait; nothing was changed here."""
 
+    __module__ = "ledger_db.migrations"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:

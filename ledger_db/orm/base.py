@@ -70,6 +70,8 @@ class Base(DeclarativeBase):
             metadata = MetaData(naming_convention=NAMING_CONVENTION)
     """
 
+    __module__ = "ledger_db"
+
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = TYPES
     # What the server fills in comes back with the INSERT or UPDATE itself.  On an event loop it could not be

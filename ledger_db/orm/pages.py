@@ -46,6 +46,8 @@ class Page(Generic[Model]):
         next: The cursor to pass as ``after`` for what follows; None on the last page.
     """
 
+    __module__ = "ledger_db"
+
     items: tuple[Model, ...]
     next: str | None
 

@@ -37,6 +37,8 @@ class Repository(Generic[Model]):
         session: Whoever opened it commits it.
     """
 
+    __module__ = "ledger_db"
+
     model: ClassVar[type[Any]]
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -150,6 +152,8 @@ class AsyncRepository(Generic[Model]):
     Args:
         session: Whoever opened it commits it.
     """
+
+    __module__ = "ledger_db"
 
     model: ClassVar[type[Any]]
 

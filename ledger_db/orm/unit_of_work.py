@@ -145,6 +145,8 @@ class UnitOfWork(_Work[Session]):
         options: ``read_only``, ``isolation_level``, ``statement_timeout_seconds``; see `SessionOptions`.
     """
 
+    __module__ = "ledger_db"
+
     def __init__(self, db: Begins, **options: Unpack[SessionArguments]) -> None:
         super().__init__()
         self._transaction = db.begin(**options)
@@ -199,6 +201,8 @@ class AsyncUnitOfWork(_Work["AsyncSession"]):
 
         options: Likewise.
     """
+
+    __module__ = "ledger_db"
 
     def __init__(self, db: BeginsAsync | BeginsOnLoop, **options: Unpack[SessionArguments]) -> None:
         super().__init__()

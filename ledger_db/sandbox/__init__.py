@@ -6,31 +6,20 @@ PostgreSQL, Valkey and a Secrets Manager stand-in on this machine, without conta
         box.rotate_database(window_seconds=1.0)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ledger_db._front_door import front_door
 
 if TYPE_CHECKING:
-    from ledger_db.sandbox.box import Sandbox
-    from ledger_db.sandbox.rotate import Strategy
-    from ledger_db.sandbox.servers import PostgresServer, RedisServer, SecretsManagerServer
-    from ledger_db.sandbox.tls import TLSFiles
-
-__all__ = ["PostgresServer", "RedisServer", "Sandbox", "SecretsManagerServer", "Strategy", "TLSFiles"]
-
-_HOMES = {
-    "PostgresServer": "servers",
-    "RedisServer": "servers",
-    "Sandbox": "box",
-    "SecretsManagerServer": "servers",
-    "Strategy": "rotate",
-    "TLSFiles": "tls",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # On demand: the supervisor is a module of this package too, and must not wait for what only its creator
-    # needs.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib  # noqa: PLC0415 - as above
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    from ledger_db.sandbox.box import Sandbox as Sandbox
+    from ledger_db.sandbox.rotate import Strategy as Strategy
+    from ledger_db.sandbox.servers import (
+        PostgresServer as PostgresServer,
+        RedisServer as RedisServer,
+        SecretsManagerServer as SecretsManagerServer,
+    )
+    from ledger_db.sandbox.tls import TLSFiles as TLSFiles
+else:
+    # At first use: the supervisor is a module of this package too, and must not wait for what only its
+    # creator needs.
+    __getattr__, __dir__ = front_door(__name__)

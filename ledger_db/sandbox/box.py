@@ -54,6 +54,8 @@ class Sandbox:
         account: As whom PostgreSQL runs if the caller is root; the best that works if None.
     """
 
+    __module__ = "ledger_db.sandbox"
+
     database_secret_id = seed.DATABASE_SECRET_ID
     redis_secret_id = seed.REDIS_SECRET_ID
     admin_secret_id = seed.ADMIN_SECRET_ID

@@ -20,6 +20,8 @@ _GSS_REQUEST = 80877104
 class ManualClock:
     """Seconds that pass only when told to."""
 
+    __module__ = "ledger_db.testing"
+
     def __init__(self, start: float = 1000.0) -> None:
         self._now = start
 
@@ -38,6 +40,8 @@ class ScriptedSource:
 
     An entry that is an exception is raised.  `reads` counts what was asked.
     """
+
+    __module__ = "ledger_db.testing"
 
     name = "scripted"
 
@@ -88,6 +92,8 @@ class ScriptedPostgres:
     For answers that a real server gives only when it is unwell: starting up, out of connections, in another
     language.
     """
+
+    __module__ = "ledger_db.testing"
 
     def __init__(self, sqlstate: str | None, message: str = "", *, severity: str = "FATAL") -> None:
         """

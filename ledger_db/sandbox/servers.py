@@ -47,6 +47,8 @@ class PostgresServer:
         ca_file: What to trust if the server insists on TLS, else None.
     """
 
+    __module__ = "ledger_db.sandbox"
+
     host: str
     port: int
     database: str
@@ -116,6 +118,8 @@ class RedisServer:
         ca_file: What to trust if the server insists on TLS, else None.
     """
 
+    __module__ = "ledger_db.sandbox"
+
     host: str
     port: int
     admin_user: str
@@ -172,6 +176,8 @@ class SecretsManagerServer:
     Attributes:
         url: What boto3 calls the endpoint.
     """
+
+    __module__ = "ledger_db.sandbox"
 
     url: str
     _command: Command = field(repr=False)

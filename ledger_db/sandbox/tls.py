@@ -21,6 +21,8 @@ class TLSFiles:
         key_file: The servers' private key, mode 0600.
     """
 
+    __module__ = "ledger_db.sandbox"
+
     ca_file: Path
     certificate_file: Path
     key_file: Path

@@ -33,6 +33,8 @@ class Faults:
         sandbox: A running one.
     """
 
+    __module__ = "ledger_db.testing"
+
     def __init__(self, sandbox: "Sandbox") -> None:
         self.secrets_manager = SecretsManagerFaults(sandbox.secrets_manager)
         self.postgres = ServerFaults(sandbox.postgres, partial(_kill_postgres_sessions, sandbox.postgres))
@@ -185,6 +187,8 @@ class StuckRotation:
     Attributes:
         version: The version id that AWSPENDING is on.
     """
+
+    __module__ = "ledger_db.testing"
 
     def __init__(self, sandbox: "Sandbox", strategy: "Strategy") -> None:
         self.version = str(uuid.uuid4())

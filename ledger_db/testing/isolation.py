@@ -25,6 +25,8 @@ class IsolatedManager(ConnectionManager):
         manager: An open one; who opened it closes it.
     """
 
+    __module__ = "ledger_db.testing"
+
     # Not in __dict__, which is shared.
     __slots__ = ("_async_redis", "_undone", "_undone_async")
 

@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from typing import TYPE_CHECKING, Any
 
 from ledger_db.fastapi.admission import AdmissionOptions
-from ledger_db.fastapi.lifespan import admitting, all_opened, known_to
+from ledger_db.fastapi.lifetime import admitting, all_opened, known_to
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ledger_db.fastapi.lifespan import Opened
+    from ledger_db.fastapi.lifetime import Opened
     from ledger_db.manager import ConnectionManager
 
 

@@ -31,7 +31,7 @@ from ledger_db.fastapi import (
     lifespan,
     manager_of,
 )
-from ledger_db.fastapi.lifespan import opened_of
+from ledger_db.fastapi.lifetime import opened_of
 from ledger_db.sandbox import Sandbox
 from tests.asgi import Served, serving
 from tests.notes_service import INSERT, Note, borrowed, notes_table

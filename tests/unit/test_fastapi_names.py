@@ -3,16 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
-import ledger_db.fastapi
-
-
-@pytest.mark.parametrize("name", ledger_db.fastapi.__all__)
-def test_every_name_of_the_front_door_is_there(name: str) -> None:
-    """What is announced can be imported, and the function `lifespan` is not hidden by its module."""
-    assert not isinstance(getattr(ledger_db.fastapi, name), type(sys))
-
 
 def test_a_service_without_async_endpoints_needs_no_greenlet() -> None:
     """Nor does one without Redis pay for redis-py."""

@@ -8,8 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from sqlalchemy import types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine

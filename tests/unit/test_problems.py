@@ -19,8 +19,8 @@ from sqlalchemy.exc import (
     OperationalError,
     PendingRollbackError,
     StatementError,
+    TimeoutError as PoolTimeoutError,
 )
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.requests import Request
 from starlette.responses import Response
 

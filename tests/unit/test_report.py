@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ledger_db.operate.console import HEADER, format_progress, format_rotation, format_summary
 from ledger_db.operate.drill_plan import DrillPlan, Progress

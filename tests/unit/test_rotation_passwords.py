@@ -7,8 +7,7 @@ import string
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from ledger_db.rotation.passwords import PUNCTUATION, new_password

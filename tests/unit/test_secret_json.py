@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ledger_db.credentials.secret_json import Address, Server, credentials_from
 from ledger_db.errors import CredentialsInvalid
