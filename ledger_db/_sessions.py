@@ -55,13 +55,13 @@ class Sessions(ABC):
 
     def async_session(self, **options: Unpack[SessionArguments]) -> "AsyncSession":
         """Same as `session`, for ``async with``."""
-        return sessions.open_async_session(
+        return sessions.async_open_session(
             self.async_engine, SessionOptions(**options) if options else NO_OPTIONS
         )
 
     def async_begin(self, **options: Unpack[SessionArguments]) -> "AbstractAsyncContextManager[AsyncSession]":
         """Same as `begin`, for ``async with``."""
-        return sessions.begin_async(self.async_engine, SessionOptions(**options) if options else NO_OPTIONS)
+        return sessions.async_begin(self.async_engine, SessionOptions(**options) if options else NO_OPTIONS)
 
     def run(
         self,
@@ -99,9 +99,9 @@ class Sessions(ABC):
         **options: Unpack[SessionArguments],
     ) -> T:
         """Same as `run`, on an event loop."""
-        opened = partial(sessions.open_async_session, self.async_engine, SessionOptions(**options))
+        opened = partial(sessions.async_open_session, self.async_engine, SessionOptions(**options))
         patience = self._patience(patience_seconds)
-        return await transactions.run_async(opened, work, patience=patience, tally=self._tally)
+        return await transactions.async_run(opened, work, patience=patience, tally=self._tally)
 
     def _patience(self, seconds: float | None) -> Patience:
         return Patience(seconds=self.settings.retry_patience_seconds if seconds is None else seconds)

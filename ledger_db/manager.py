@@ -108,7 +108,7 @@ class ConnectionManager(Sessions):
             raise
         return self
 
-    async def open_async(self) -> Self:
+    async def async_open(self) -> Self:
         """Same as `open`, on an event loop; the asynchronous engine and client are the ones checked."""
         self._begin_open()
         began = time.monotonic()
@@ -118,14 +118,14 @@ class ConnectionManager(Sessions):
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
                     left = max(0.1, timeout - (time.monotonic() - began))
-                    group.create_task(server.check_async(timeout_seconds=left))
+                    group.create_task(server.async_check(timeout_seconds=left))
             self._end_open(began)
         except BaseExceptionGroup as failed:
-            await self.close_async()
+            await self.async_close()
             # One is enough to say, and the caller expects a LedgerDBError.
             raise failed.exceptions[0] from None
         except BaseException:
-            await self.close_async()
+            await self.async_close()
             raise
         return self
 
@@ -137,10 +137,10 @@ class ConnectionManager(Sessions):
 
         Raises:
             ManagerClosed: The asynchronous half is open and can only be closed on its event loop: await
-                `close_async`.  Nothing was closed.
+                `async_close`.  Nothing was closed.
         """
         if self._state != "closed" and any(server.belongs_here for server in self._servers):
-            raise ManagerClosed("this manager has an asynchronous half; close it with 'await close_async()'")
+            raise ManagerClosed("this manager has an asynchronous half; close it with 'await async_close()'")
         if not self._begin_close():
             return
         with ExitStack() as closing:
@@ -151,7 +151,7 @@ class ConnectionManager(Sessions):
                 closing.callback(self._signals.stop)
         self._end_close()
 
-    async def close_async(self) -> None:
+    async def async_close(self) -> None:
         """Same as `close`, on an event loop.  It is finished even if the task that awaits it is cancelled."""
         if not self._begin_close():
             return
@@ -161,7 +161,7 @@ class ConnectionManager(Sessions):
     async def _close_all(self) -> None:
         async with AsyncExitStack() as closing:
             for server in self._servers:
-                closing.push_async_callback(server.close_async)
+                closing.push_async_callback(server.async_close)
             if self._signals is not None:
                 closing.push_async_callback(asyncio.to_thread, self._signals.stop)
         self._end_close()
@@ -173,10 +173,10 @@ class ConnectionManager(Sessions):
         self.close()
 
     async def __aenter__(self) -> Self:
-        return await self.open_async()
+        return await self.async_open()
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.close_async()
+        await self.async_close()
 
     @property
     def settings(self) -> Settings:

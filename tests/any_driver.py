@@ -109,8 +109,8 @@ def client_of(driver: str, settings: Settings, **changes: Any) -> Iterator[Clien
             yield _OnThreads(db)
         return
     with asyncio.Runner() as runner:
-        db = runner.run(ConnectionManager(settings).open_async())
+        db = runner.run(ConnectionManager(settings).async_open())
         try:
             yield _OnALoop(db, runner)
         finally:
-            runner.run(db.close_async())
+            runner.run(db.async_close())

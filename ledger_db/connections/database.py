@@ -46,7 +46,7 @@ class Database(Protocol):
         """Connect and ask for a row; see `startup.check`."""
         ...
 
-    async def check_async(self, *, timeout_seconds: float) -> None:
+    async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, on an event loop."""
         ...
 
@@ -66,7 +66,7 @@ class Database(Protocol):
         """Close every idle connection; borrowed ones are closed when returned.  May be called again."""
         ...
 
-    async def close_async(self) -> None:
+    async def async_close(self) -> None:
         """Same as `close`, on the event loop of the async engine."""
         ...
 

@@ -174,7 +174,7 @@ def ping(engine: Engine) -> None:
         connection.execute(text("SELECT 1"))
 
 
-async def ping_async(engine: "AsyncEngine") -> None:
+async def async_ping(engine: "AsyncEngine") -> None:
     """Same as `ping`, on an event loop."""
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
@@ -191,10 +191,10 @@ def try_out(engine: Engine, credentials: Credentials) -> None:
         ping(engine)
 
 
-async def try_out_async(engine: "AsyncEngine", credentials: Credentials) -> None:
+async def async_try_out(engine: "AsyncEngine", credentials: Credentials) -> None:
     """Same as `try_out`, on an event loop."""
     with on_trial(credentials):
-        await ping_async(engine)
+        await async_ping(engine)
 
 
 def renew(
@@ -228,7 +228,7 @@ def renew(
         pause(_RENEWAL_PAUSE_SECONDS * spread())
 
 
-async def renew_async(
+async def async_renew(
     engine: "AsyncEngine",
     *,
     stopped: Callable[[], bool] = lambda: False,

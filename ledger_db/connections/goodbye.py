@@ -50,7 +50,7 @@ def _completely(close: Close, *, on_loop: bool) -> Close:
         try:
             close(connection)
             if line is not None and on_loop:
-                await_(_end_of_line_async(line))
+                await_(_async_end_of_line(line))
             elif line is not None:
                 _end_of_line(line)
         finally:
@@ -94,7 +94,7 @@ def _end_of_line(line: socket.socket) -> None:
         return  # reset by the other side, or silent: it has ended as well as it can
 
 
-async def _end_of_line_async(line: socket.socket) -> None:
+async def _async_end_of_line(line: socket.socket) -> None:
     """Same as `_end_of_line`, on an event loop."""
     loop = asyncio.get_running_loop()
     try:

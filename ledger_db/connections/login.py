@@ -13,7 +13,7 @@ All refused logins share their reads.  Each tries a version once; only one of th
 what was refused already, so that a crowd does not flood the server.
 
 The procedure is a generator that decides and never acts: it yields an `Attempt`, a `Look` or a `Pause`, and
-is sent what came of it.  `log_in` runs it with blocking calls, `log_in_async` on an event loop.
+is sent what came of it.  `log_in` runs it with blocking calls, `async_log_in` on an event loop.
 """
 
 import asyncio
@@ -204,7 +204,7 @@ class Logins:
             # Also when something else is raised in here: a scout must always stand down.
             procedure.close()
 
-    async def log_in_async(self, connect: Callable[[Credentials], Awaitable[T]]) -> T:
+    async def async_log_in(self, connect: Callable[[Credentials], Awaitable[T]]) -> T:
         """Same as `log_in`, on an event loop; reads of the source run in a thread."""
         procedure = self.procedure()
         connection: T
@@ -220,7 +220,7 @@ class Logins:
                             raise
                         outcome = error
                 elif isinstance(step, Look):
-                    outcome = await self.look_async(step)
+                    outcome = await self.async_look(step)
                 else:
                     await asyncio.sleep(step.seconds)
                 step = procedure.send(outcome)
@@ -229,7 +229,7 @@ class Logins:
         finally:
             procedure.close()
 
-    async def look_async(self, step: Look) -> Credentials | None:
+    async def async_look(self, step: Look) -> Credentials | None:
         """Carry out *step* on an event loop, without a thread of the loop's executor: all may be busy."""
         answer = self.provider.read(step.stage)
         if not answer.done():

@@ -17,7 +17,7 @@ from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.probe_engine import ProbeEngine
 from ledger_db.connections.refusal import Verdict, judge
-from ledger_db.connections.startup import Note, check, check_async
+from ledger_db.connections.startup import Note, async_check, check
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
@@ -103,13 +103,13 @@ class PostgresServer:
         # then closed on return, as the credentials were retired.
         check(self._where(), lambda: engines.ping(self.engine), timeout_seconds=timeout_seconds, note=note)
 
-    async def check_async(self, *, timeout_seconds: float) -> None:
+    async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the async engine; with the other one if its driver is not installed."""
         if find_spec(self._drivers.on_loop) is None:
             await asyncio.to_thread(self.check, timeout_seconds=timeout_seconds)
             return
         engine = self.async_engine
-        await check_async(self._where(), lambda: engines.ping_async(engine), timeout_seconds=timeout_seconds)
+        await async_check(self._where(), lambda: engines.async_ping(engine), timeout_seconds=timeout_seconds)
 
     def probe(self) -> None:
         """Ask for a row on a connection apart from the pools, which may all be in use; see `Prober`."""
@@ -134,7 +134,7 @@ class PostgresServer:
         if self._async_engine is not None and self._loop.is_running:
             self._loop.run(self._async_engine.dispose(), timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
 
-    async def close_async(self) -> None:
+    async def async_close(self) -> None:
         """Same as `close`, on the event loop of the async engine."""
         self._logins.close()
         if self._async_engine is not None:
@@ -172,7 +172,7 @@ class PostgresServer:
                 engines.try_out(self._engine, credentials)
             elif self._async_engine is not None and self._loop.is_running:
                 patience = self.options.pool_timeout_seconds + self.options.connect_timeout_seconds
-                trial = engines.try_out_async(self._async_engine, credentials)
+                trial = engines.async_try_out(self._async_engine, credentials)
                 self._loop.run(trial, timeout_seconds=patience)
             # Otherwise there is nothing to try them on: the first login will tell.
         except Exception as error:
@@ -185,7 +185,7 @@ class PostgresServer:
             if self._engine is not None:
                 engines.renew(self._engine, stopped=self._is_closed)
             if self._async_engine is not None and self._loop.is_running:
-                renewal = engines.renew_async(self._async_engine, stopped=self._is_closed)
+                renewal = engines.async_renew(self._async_engine, stopped=self._is_closed)
                 self._loop.run(renewal, timeout_seconds=_RENEWAL_TIMEOUT_SECONDS)
             self._probe.renew(stopped=self._is_closed)
         except ManagerClosed:

@@ -123,7 +123,7 @@ class _LogsInAsync:
             await super(_LogsInAsync, self).connect_check_health(*flags, **named)  # type: ignore[misc]
             self._stamp = credentials.stamp
 
-        await self._logins.log_in_async(connect)
+        await self._logins.async_log_in(connect)
 
 
 class _Pool(redis.BlockingConnectionPool):
@@ -207,7 +207,7 @@ def ping(client: redis.Redis) -> None:
     client.ping()
 
 
-async def ping_async(client: redis.asyncio.Redis) -> None:
+async def async_ping(client: redis.asyncio.Redis) -> None:
     """Same as `ping`, on an event loop."""
     await client.ping()
 

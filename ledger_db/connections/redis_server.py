@@ -16,7 +16,7 @@ from ledger_db.connections.loop import Loop
 from ledger_db.connections.redis import RedisOptions
 from ledger_db.connections.refusal import Verdict, judge
 from ledger_db.connections.signals import SignalListener
-from ledger_db.connections.startup import Note, check, check_async
+from ledger_db.connections.startup import Note, async_check, check
 from ledger_db.connections.subscription import Subscription
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
@@ -76,10 +76,10 @@ class RedisServer:
         """Connect and ask for a sign of life; see `startup.check`."""
         check(self._where(), lambda: clients.ping(self.client), timeout_seconds=timeout_seconds, note=note)
 
-    async def check_async(self, *, timeout_seconds: float) -> None:
+    async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the asynchronous client."""
         client = self.async_client
-        await check_async(self._where(), lambda: clients.ping_async(client), timeout_seconds=timeout_seconds)
+        await async_check(self._where(), lambda: clients.async_ping(client), timeout_seconds=timeout_seconds)
 
     def probe(self) -> None:
         """Ask for a sign of life on a connection apart from the clients'; see `Prober`."""
@@ -111,7 +111,7 @@ class RedisServer:
             closing = self._async_client.connection_pool.disconnect(inuse_connections=False)
             self._loop.run(closing, timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
 
-    async def close_async(self) -> None:
+    async def async_close(self) -> None:
         """Same as `close`, on the event loop of the asynchronous client."""
         self._logins.close()
         if self._async_client is not None:

@@ -115,7 +115,7 @@ def open_session(engine: Engine, options: SessionOptions) -> Session:
     return session
 
 
-def open_async_session(engine: "AsyncEngine", options: SessionOptions) -> "AsyncSession":
+def async_open_session(engine: "AsyncEngine", options: SessionOptions) -> "AsyncSession":
     """Same as `open_session`, for an event loop."""
     session = _async_session_class()(
         engine,
@@ -145,9 +145,9 @@ def begin(engine: Engine, options: SessionOptions) -> Iterator[Session]:
 
 
 @asynccontextmanager
-async def begin_async(engine: "AsyncEngine", options: SessionOptions) -> "AsyncIterator[AsyncSession]":
+async def async_begin(engine: "AsyncEngine", options: SessionOptions) -> "AsyncIterator[AsyncSession]":
     """Same as `begin`, on an event loop."""
-    async with open_async_session(engine, options) as session, session.begin() as transaction:
+    async with async_open_session(engine, options) as session, session.begin() as transaction:
         yield session
         await session.run_sync(commit_unless_ended, transaction.sync_transaction)
 
@@ -172,7 +172,7 @@ def commit(session: Session) -> None:
     session.info[COMMITTED] = True
 
 
-async def commit_async(session: "AsyncSession") -> None:
+async def async_commit(session: "AsyncSession") -> None:
     """Same as `commit`, on an event loop.  A cancellation stays one, and nobody knows the outcome either."""
     await session.run_sync(commit)
 

@@ -16,7 +16,7 @@ from ledger_db.connections import engines
 from ledger_db.connections.engines import EngineOptions
 from ledger_db.connections.sqlite_engines import create_async_sqlite_engine, create_sqlite_engine
 from ledger_db.connections.sqlite_file import SqliteFile
-from ledger_db.connections.startup import Note, check, check_async
+from ledger_db.connections.startup import Note, async_check, check
 from ledger_db.credentials.model import Credentials, Password
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.static import StaticSource
@@ -91,7 +91,7 @@ class SqliteServer:
 
         check(self._where(), probe, timeout_seconds=timeout_seconds, note=note)
 
-    async def check_async(self, *, timeout_seconds: float) -> None:
+    async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the async engine; with the other one if its driver is not installed."""
         if find_spec("aiosqlite") is None:
             await asyncio.to_thread(self.check, timeout_seconds=timeout_seconds)
@@ -100,9 +100,9 @@ class SqliteServer:
 
         async def probe() -> None:
             await asyncio.to_thread(self._prepare)
-            await engines.ping_async(engine)
+            await engines.async_ping(engine)
 
-        await check_async(self._where(), probe, timeout_seconds=timeout_seconds)
+        await async_check(self._where(), probe, timeout_seconds=timeout_seconds)
 
     def probe(self) -> None:
         """Ask for a row on a connection apart from the pools, which may all be in use; see `Prober`."""
@@ -124,7 +124,7 @@ class SqliteServer:
         if anchor is not None:
             anchor.close()
 
-    async def close_async(self) -> None:
+    async def async_close(self) -> None:
         """Same as `close`: there is nothing that belongs to a loop."""
         self.close()
 

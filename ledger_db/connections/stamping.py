@@ -159,7 +159,7 @@ def _run(logins: Logins, log_in: Any, dialect: "Dialect") -> "DBAPIConnection":
 
     # These run inside SQLAlchemy's greenlet, on the loop's thread, and let the loop go on meanwhile.
     def look(step: Look) -> Credentials | None:
-        return await_(logins.look_async(step))
+        return await_(logins.async_look(step))
 
     def pause(seconds: float) -> None:
         await_(asyncio.sleep(seconds))

@@ -67,7 +67,7 @@ def check(name: str, probe: Callable[[], T], *, timeout_seconds: float, note: No
     return answer
 
 
-async def check_async(name: str, probe: Callable[[], Awaitable[T]], *, timeout_seconds: float) -> T:
+async def async_check(name: str, probe: Callable[[], Awaitable[T]], *, timeout_seconds: float) -> T:
     """Same as `check`, on an event loop; an attempt that hangs is cancelled."""
     began = time.monotonic()
 

@@ -147,7 +147,7 @@ def run(
     return result
 
 
-async def run_async(
+async def async_run(
     open_session: "Callable[[], AsyncSession]",
     work: "Callable[[AsyncSession], Awaitable[T]]",
     *,

@@ -2,7 +2,7 @@
 Holds the current credentials and keeps them current.
 
 Known:     `current` is one frozen snapshot; reading it takes no lock and never touches the network.
-Doubted:   a login was refused: `refresh` and `pending` say what else the source has to offer.
+Doubted:   a login was refused: `look` says what else the source has to offer.
 Adopted:   only what has logged in becomes current, by compare-and-swap.
 Watched:   `tick` polls the source, so that a rotation is followed without any login being refused.
 """
@@ -164,31 +164,13 @@ class CredentialProvider:
         """Let *verifier* log in with what polling found before it is adopted; it raises if that fails."""
         self._verify = verifier
 
-    def refresh(self, *, after: str, timeout_seconds: float | None = None) -> Credentials | None:
+    def look(self, stage: Stage, after: str, timeout_seconds: float | None) -> Credentials | None:
         """
-        Return credentials other than version *after*, asking the source if need be.
+        Ask for *stage* and wait; return what it has beyond version *after*, None if nothing in time.
 
         Says which version disappointed the caller, so that a hundred callers refused at the same moment
         cause one read, not a hundred.  What is returned is not current yet: log in, then `adopt`.
-
-        Returns:
-            None if the source has nothing else, or did not answer in time.
         """
-        current = self.current
-        if current.version != after:
-            return current
-        return self.look("AWSCURRENT", after, timeout_seconds)
-
-    def pending(self, *, after: str, timeout_seconds: float | None = None) -> Credentials | None:
-        """
-        Return the credentials of a rotation in progress, None if there are none or they may not be read.
-
-        Between setSecret and finishSecret of a single-user rotation they are the only ones that work.
-        """
-        return self.look("AWSPENDING", after, timeout_seconds)
-
-    def look(self, stage: Stage, after: str, timeout_seconds: float | None) -> Credentials | None:
-        """Ask for *stage* and wait; return what it has beyond version *after*, None if nothing in time."""
         answer = self.read(stage)
         wait([answer], timeout_seconds)
         return self.found_in(answer, stage, after=after)

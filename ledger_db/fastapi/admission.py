@@ -9,7 +9,6 @@ order in which they came, and a waiting one costs a future.
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Self
 
 from ledger_db.errors import Saturated
 
@@ -108,13 +107,6 @@ class Admission:
                 following.set_result(True)
                 return
         self._in_use -= 1
-
-    async def __aenter__(self) -> Self:
-        await self.enter()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.leave()
 
     async def _wait(self) -> bool:
         loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
 from ledger_db.connections import sessions
-from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_async_session
+from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, async_open_session
 from ledger_db.fastapi.busy import admit, overdue
 from ledger_db.fastapi.ending import is_marked, returns_connection
 from ledger_db.fastapi.lifetime import Opened, opened_of
@@ -95,13 +95,13 @@ def _session(
         opened = opened_of(connection, name)
         place = await admit(connection, opened.async_admission)
         try:
-            async with open_async_session(opened.manager.async_engine, options) as session:
+            async with async_open_session(opened.manager.async_engine, options) as session:
                 yield session
                 # Before the COMMIT; see the synchronous twin.
                 if returns_connection(session.sync_session):
                     place.leave()
                 if commit and not is_marked(session):
-                    await sessions.commit_async(session)
+                    await sessions.async_commit(session)
         except PoolTimeout as error:
             raise overdue(connection) from error
         finally:

@@ -101,7 +101,7 @@ def lifespan(
         named: More managers, by name.
 
     Raises:
-        LedgerDBError: At start, whatever `ConnectionManager.open_async` raises; nothing is left open.
+        LedgerDBError: At start, whatever `ConnectionManager.async_open` raises; nothing is left open.
     """
     if "default" in named:
         raise ConfigurationError(

@@ -229,7 +229,7 @@ class AsyncUnitOfWork(_Work["AsyncSession"]):
             await self._transaction.__aexit__(kind, error, traceback)
         finally:
             for callback in self._ended():
-                await _call_async(callback)
+                await _async_call(callback)
 
     def repository(self, kind: type[SomeAsyncRepository]) -> SomeAsyncRepository:
         """Return the repository of a class; the same one each time."""
@@ -264,7 +264,7 @@ def _call(callback: Callable[[], object]) -> None:
         log.exception("unit_of_work.callback_failed", extra={"callback": _name(callback)})
 
 
-async def _call_async(callback: Callable[[], object]) -> None:
+async def _async_call(callback: Callable[[], object]) -> None:
     try:
         result = callback()
         if isawaitable(result):

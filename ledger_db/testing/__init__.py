@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ledger_db.testing.faults import Faults as Faults, StuckRotation as StuckRotation
     from ledger_db.testing.isolation import (
         IsolatedManager as IsolatedManager,
+        async_isolated as async_isolated,
         isolated as isolated,
-        isolated_async as isolated_async,
     )
     from ledger_db.testing.overrides import override_manager as override_manager
 else:

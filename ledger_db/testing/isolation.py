@@ -28,12 +28,12 @@ class IsolatedManager(ConnectionManager):
     __module__ = "ledger_db.testing"
 
     # Not in __dict__, which is shared.
-    __slots__ = ("_async_redis", "_undone", "_undone_async")
+    __slots__ = ("_async_redis", "_async_undone", "_undone")
 
     def __init__(self, manager: ConnectionManager) -> None:
         self.__dict__ = manager.__dict__
         self._undone: Undone | None = None
-        self._undone_async: UndoneAsync | None = None
+        self._async_undone: UndoneAsync | None = None
         self._async_redis: AsyncRedis | None = None
 
     @property
@@ -48,12 +48,12 @@ class IsolatedManager(ConnectionManager):
     @property
     def async_engine(self) -> "AsyncEngine":
         """An ordinary AsyncEngine, except that its transactions are undone when the test is over."""
-        if self._undone_async is None:
+        if self._async_undone is None:
             raise ConfigurationError(
                 "only the synchronous half of this manager is isolated; ask for the fixture "
-                "ledger_db_async_isolated as well, or use isolated_async()"
+                "ledger_db_async_isolated as well, or use async_isolated()"
             )
-        return self._undone_async.engine
+        return self._async_undone.engine
 
     @property
     def async_redis(self) -> "AsyncRedis":
@@ -68,7 +68,7 @@ class IsolatedManager(ConnectionManager):
     def close(self) -> None:
         """Do nothing: who opened the manager closes it."""
 
-    async def close_async(self) -> None:
+    async def async_close(self) -> None:
         """Do nothing: who opened the manager closes it."""
 
     def isolate(self) -> None:
@@ -81,13 +81,13 @@ class IsolatedManager(ConnectionManager):
         if undone is not None:
             undone.close()
 
-    def isolate_async(self) -> None:
+    def async_isolate(self) -> None:
         """Begin to undo what `async_engine` does."""
-        self._undone_async = UndoneAsync(super().async_engine)
+        self._async_undone = UndoneAsync(super().async_engine)
 
-    async def undo_async(self) -> None:
+    async def async_undo(self) -> None:
         """Undo what `async_engine` did, on the event loop that used it."""
-        undone, self._undone_async = self._undone_async, None
+        undone, self._async_undone = self._async_undone, None
         redis, self._async_redis = self._async_redis, None
         try:
             if redis is not None:
@@ -114,11 +114,11 @@ def isolated(manager: ConnectionManager) -> Iterator[IsolatedManager]:
 
 
 @asynccontextmanager
-async def isolated_async(manager: ConnectionManager) -> AsyncIterator[IsolatedManager]:
+async def async_isolated(manager: ConnectionManager) -> AsyncIterator[IsolatedManager]:
     """Same as `isolated`, for `async_engine` too."""
     with isolated(manager) as one:
-        one.isolate_async()
+        one.async_isolate()
         try:
             yield one
         finally:
-            await one.undo_async()
+            await one.async_undo()

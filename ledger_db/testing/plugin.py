@@ -110,8 +110,8 @@ def ledger_db_async_isolated(
     ledger_db_isolated: "IsolatedManager", _ledger_db_exits: AsyncExitStack
 ) -> "IsolatedManager":
     """Same as `ledger_db_isolated`, and what its `async_engine` writes is undone too."""
-    ledger_db_isolated.isolate_async()
-    _ledger_db_exits.push_async_callback(ledger_db_isolated.undo_async)
+    ledger_db_isolated.async_isolate()
+    _ledger_db_exits.push_async_callback(ledger_db_isolated.async_undo)
     return ledger_db_isolated
 
 

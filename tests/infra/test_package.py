@@ -69,6 +69,7 @@ def test_it_holds_what_is_needed_and_nothing_else(made: tuple[str, bytes]) -> No
     assert {name.split("/")[1] for name in names if name.startswith("ledger_db/")} == {
         "__init__.py",
         "__pycache__",
+        "_front_door.py",
         "_logging.py",
         "credentials",
         "errors.py",

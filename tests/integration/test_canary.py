@@ -129,7 +129,7 @@ async def fail_in_every_way(places: Places, db: ConnectionManager, box: Sandbox)
             Settings(redis_secret_id=None, database_port=1, startup_timeout_seconds=0.5, **values)
         )
         with pytest.raises(ServerUnreachable) as unreachable:
-            await elsewhere.open_async() if on_loop else elsewhere.open()
+            await elsewhere.async_open() if on_loop else elsewhere.open()
         note(places, unreachable.value)
 
 

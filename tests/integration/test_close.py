@@ -79,14 +79,14 @@ async def test_closing_the_wrong_way_says_so_and_closes_nothing(
 ) -> None:
     """close() on the loop of the asynchronous half would wait for itself: refused, and nothing is lost."""
     async with ConnectionManager(settings) as db:
-        with pytest.raises(ManagerClosed, match="await close_async"):
+        with pytest.raises(ManagerClosed, match="await async_close"):
             db.close()
         assert await db.async_redis.ping()
 
 
 async def test_a_thread_may_close_what_a_loop_has_opened(settings: Settings, environment: Sandbox) -> None:
     """From another thread both halves are closed, the asynchronous one on its loop."""
-    db = await ConnectionManager(settings).open_async()
+    db = await ConnectionManager(settings).async_open()
     await asyncio.to_thread(db.close)
 
     await asyncio.to_thread(nothing_left, environment)
@@ -94,15 +94,15 @@ async def test_a_thread_may_close_what_a_loop_has_opened(settings: Settings, env
 
 async def test_closing_is_finished_although_it_is_cancelled(settings: Settings, environment: Sandbox) -> None:
     """A shutdown that is cut short leaves no session."""
-    db = await ConnectionManager(settings).open_async()
-    task = asyncio.create_task(db.close_async())
+    db = await ConnectionManager(settings).async_open()
+    task = asyncio.create_task(db.async_close())
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
     await asyncio.to_thread(nothing_left, environment)
-    await db.close_async()
+    await db.async_close()
 
 
 def test_closing_while_it_is_being_opened(environment: Sandbox) -> None:

@@ -260,7 +260,7 @@ async def test_a_service_that_is_closing_is_not_ready(settings: Settings) -> Non
             if state == "closing":
                 db._begin_close()
             else:
-                await db.close_async()
+                await db.async_close()
             states[state] = [await served.client.get(path) for path in PATHS]
 
     for state, (live, *others) in states.items():
@@ -285,7 +285,7 @@ async def test_each_manager_is_reported_under_its_name(settings: Settings) -> No
     app.include_router(router)
     app.include_router(make_router("archive"), prefix="/archive")
     async with serving(app) as served:
-        await manager_of(app).close_async()
+        await manager_of(app).async_close()
         everybody = await served.client.get("/health/ready")
         archive = await served.client.get("/archive/health/ready")
 

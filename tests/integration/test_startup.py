@@ -36,7 +36,7 @@ def open_sync(settings: Settings) -> None:
         pass
 
 
-async def open_async(settings: Settings) -> None:
+async def async_open(settings: Settings) -> None:
     """Start and stop on a loop."""
     async with ConnectionManager(settings):
         pass
@@ -74,7 +74,7 @@ async def test_the_same_on_an_event_loop(
 ) -> None:
     """asyncpg words things differently, and raises plain OSErrors; the answer is the same."""
     with pytest.raises(expected, match=message):
-        await open_async(settings_for(environment, async_database_driver=driver, **change))
+        await async_open(settings_for(environment, async_database_driver=driver, **change))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_may_come_is_waited_for_and_then_given_up(
 async def test_the_same_is_given_up_on_an_event_loop(environment: Sandbox) -> None:
     """asyncpg's raw ConnectionRefusedError is understood."""
     with pytest.raises(ServerUnreachable, match="was not ready"):
-        await open_async(settings_for(environment, startup_timeout_seconds=1, database_port=1))
+        await async_open(settings_for(environment, startup_timeout_seconds=1, database_port=1))
 
 
 def test_a_server_that_never_answers_does_not_hold_the_start_up(environment: Sandbox) -> None:
@@ -107,7 +107,7 @@ def test_a_server_that_never_answers_does_not_hold_the_start_up(environment: San
 async def test_nor_on_an_event_loop(environment: Sandbox) -> None:
     """The attempt is cancelled."""
     with ScriptedPostgres(None) as silent, pytest.raises(ServerUnreachable):
-        await open_async(settings_for(environment, startup_timeout_seconds=1, database_port=silent.port))
+        await async_open(settings_for(environment, startup_timeout_seconds=1, database_port=silent.port))
 
 
 def test_a_server_that_comes_late_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:

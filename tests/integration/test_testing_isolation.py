@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from ledger_db import ConfigurationError, ConnectionManager, Settings
 from ledger_db.connections.outcomes import Meaning, meaning_of
 from ledger_db.sandbox import Sandbox
-from ledger_db.testing import Faults, isolated, isolated_async
+from ledger_db.testing import Faults, async_isolated, isolated
 
 TABLES = {
     "isolated_parent": "(id int PRIMARY KEY)",
@@ -126,7 +126,7 @@ async def test_the_same_on_an_event_loop(db: ConnectionManager) -> None:
     async def work(session: AsyncSession) -> None:
         await session.execute(INSERT, {"id": 4})
 
-    async with isolated_async(db) as one:
+    async with async_isolated(db) as one:
         async with one.async_session() as session:
             await session.execute(INSERT, {"id": 1})
             await session.commit()
@@ -165,7 +165,7 @@ def test_a_rollback_takes_back_its_own_transaction_and_no_other(db: ConnectionMa
 
 async def test_a_rollback_on_an_event_loop(db: ConnectionManager) -> None:
     """The asynchronous half takes back the same."""
-    async with isolated_async(db) as one, one.async_session() as session:
+    async with async_isolated(db) as one, one.async_session() as session:
         await session.execute(INSERT, {"id": 1})
         await session.commit()
         with pytest.raises(IntegrityError):
@@ -197,7 +197,7 @@ def test_a_deferred_constraint_fails_where_commit_would(db: ConnectionManager) -
 
 async def test_a_deferred_constraint_on_an_event_loop(db: ConnectionManager) -> None:
     """The asynchronous half fails there too."""
-    async with isolated_async(db) as one:
+    async with async_isolated(db) as one:
         with pytest.raises(IntegrityError) as refused:
             async with one.async_begin() as session:
                 await session.execute(INSERT, {"id": 1})
@@ -249,7 +249,7 @@ def test_read_only_sessions_refuse_writes_and_the_next_one_does_not(db: Connecti
 
 async def test_read_only_sessions_on_an_event_loop(db: ConnectionManager) -> None:
     """The asynchronous half refuses writes too, and only then."""
-    async with isolated_async(db) as one:
+    async with async_isolated(db) as one:
         with pytest.raises(DBAPIError) as refused:
             async with one.async_begin(read_only=True) as session:
                 await session.execute(INSERT, {"id": 1})
@@ -283,7 +283,7 @@ def test_an_engine_knows_its_server(environment: Sandbox) -> None:
     """What asks for the version or the schema is answered, though the real engine was never used before."""
 
     async def look(db: ConnectionManager) -> None:
-        async with isolated_async(db) as one, one.async_engine.connect() as connection:
+        async with async_isolated(db) as one, one.async_engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
             assert one.async_engine.dialect.server_version_info
@@ -365,11 +365,11 @@ def test_a_connection_that_is_cut_unnoticed_is_no_error(db: ConnectionManager, b
 @POSTGRES_ONLY
 async def test_a_connection_that_is_cut_on_an_event_loop(db: ConnectionManager, box: Sandbox) -> None:
     """The asynchronous half too survives what a test does to its connection, seen or unseen."""
-    async with isolated_async(db) as one:
+    async with async_isolated(db) as one:
         async with one.async_begin() as session:
             await session.execute(INSERT, {"id": 1})
         await asyncio.to_thread(Faults(box).postgres.kill_sessions)
-    async with isolated_async(db) as one, one.async_session() as session:
+    async with async_isolated(db) as one, one.async_session() as session:
         await session.execute(INSERT, {"id": 1})
         await asyncio.to_thread(Faults(box).postgres.kill_sessions)
         with pytest.raises(DBAPIError) as lost:
@@ -385,7 +385,7 @@ async def test_a_connection_that_was_cut_does_not_go_back_to_the_pool(
     """Where connections are pooled, the next test does not get a broken one."""
     settings = Settings(redis_secret_id=None, **DATABASES[drivers])
     async with ConnectionManager(settings) as db:
-        async with isolated_async(db) as one:
+        async with async_isolated(db) as one:
             with one.engine.begin() as connection:
                 connection.execute(text("SELECT 1"))
             async with one.async_engine.begin() as connection_on_loop:
@@ -443,7 +443,7 @@ def test_redis_works_on_one_event_loop_after_the_other(environment: Sandbox) -> 
     """Each test has a client of its own, because a connection belongs to the loop that opened it."""
 
     async def ping(db: ConnectionManager) -> bool:
-        async with isolated_async(db) as one:
+        async with async_isolated(db) as one:
             return bool(await one.async_redis.ping())
 
     with ConnectionManager(Settings(profile="test")) as db:

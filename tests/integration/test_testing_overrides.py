@@ -21,7 +21,7 @@ from ledger_db.fastapi import (
     manager_of,
 )
 from ledger_db.sandbox import Sandbox
-from ledger_db.testing import IsolatedManager, isolated_async, override_manager
+from ledger_db.testing import IsolatedManager, async_isolated, override_manager
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def db(environment: Sandbox) -> Iterator[ConnectionManager]:
 @pytest.fixture
 async def one(db: ConnectionManager) -> AsyncIterator[IsolatedManager]:
     """The manager of a test."""
-    async with isolated_async(db) as manager:
+    async with async_isolated(db) as manager:
         yield manager
 
 

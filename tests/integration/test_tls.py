@@ -64,7 +64,7 @@ def open_sync(settings: Settings) -> None:
         pass
 
 
-async def open_async(settings: Settings) -> None:
+async def async_open(settings: Settings) -> None:
     """Start and stop on a loop."""
     async with ConnectionManager(settings):
         pass
@@ -81,9 +81,9 @@ def test_a_wrong_authority_is_refused_at_once(tls: Sandbox, other_authority: str
 async def test_a_wrong_authority_is_refused_on_an_event_loop(tls: Sandbox, other_authority: str) -> None:
     """The same for asyncpg and the asynchronous Redis client."""
     with pytest.raises(ConfigurationError, match=r"PostgreSQL .*certificate verify failed"):
-        await open_async(Settings(database_sslrootcert=other_authority, redis_secret_id=None))
+        await async_open(Settings(database_sslrootcert=other_authority, redis_secret_id=None))
     with pytest.raises(ConfigurationError, match=r"Redis .*certificate verify failed"):
-        await open_async(Settings(redis_tls_ca_file=other_authority, database_secret_id=None))
+        await async_open(Settings(redis_tls_ca_file=other_authority, database_secret_id=None))
 
 
 WRONG_NAME = "127.0.0.2"  # its certificate is for localhost and 127.0.0.1
@@ -137,7 +137,7 @@ async def test_a_wrong_name_is_refused(tls: Sandbox, kind: str, wrong_name_port:
         if kind == "sync":
             open_sync(settings)
         else:
-            await open_async(settings)
+            await async_open(settings)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -148,7 +148,7 @@ async def test_plaintext_is_refused(tls: Sandbox, kind: str) -> None:
         if kind == "sync":
             open_sync(settings)
         else:
-            await open_async(settings)
+            await async_open(settings)
 
 
 def test_a_server_without_tls_is_refused_where_it_is_demanded(environment: Sandbox) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -18,6 +19,16 @@ def status(admission: Admission) -> tuple[int, int, int]:
     return (now.in_use, now.waiting, now.refused)
 
 
+@asynccontextmanager
+async def inside(admission: Admission) -> AsyncIterator[None]:
+    """Hold a place."""
+    await admission.enter()
+    try:
+        yield
+    finally:
+        admission.leave()
+
+
 async def settle() -> None:
     """Let every task that can run do so."""
     for _ in range(5):
@@ -27,7 +38,7 @@ async def settle() -> None:
 async def test_places_are_given_out_and_given_back() -> None:
     """A free place costs no wait."""
     admission = Admission(2, patience_seconds=PATIENT)
-    async with admission, admission:
+    async with inside(admission), inside(admission):
         assert admission.status == AdmissionStatus(places=2, in_use=2, waiting=0, refused=0)
 
     assert status(admission) == (0, 0, 0)
@@ -39,7 +50,7 @@ async def test_whoever_waits_longest_is_next() -> None:
     order: list[int] = []
 
     async def visit(number: int) -> None:
-        async with admission:
+        async with inside(admission):
             order.append(number)
 
     await admission.enter()
@@ -58,20 +69,20 @@ async def test_whoever_waits_longest_is_next() -> None:
 async def test_a_wait_is_bounded_and_says_what_was_the_matter() -> None:
     """Whoever is not let in in time hears of it, and holds nothing."""
     admission = Admission(1, patience_seconds=0.02)
-    async with admission:
+    async with inside(admission):
         with pytest.raises(Saturated, match=r"within 0\.0 s \(places=1, in use=1, waiting=0\); try again"):
             await admission.enter()
         assert status(admission) == (1, 0, 1)
 
     assert status(admission) == (0, 0, 1)
-    async with admission:
+    async with inside(admission):
         assert status(admission) == (1, 0, 1)
 
 
 async def test_those_who_cannot_be_served_in_time_need_not_wait() -> None:
     """A bound on the number of waiters refuses the next one at once."""
     admission = Admission(1, patience_seconds=PATIENT, most_waiting=1)
-    async with admission:
+    async with inside(admission):
         waiter = asyncio.create_task(admission.enter())
         await settle()
         with pytest.raises(Saturated):
@@ -127,17 +138,17 @@ async def test_no_place_is_ever_lost_or_made_up(seed: int) -> None:
     """Whatever is cancelled or late, never more are in than there are places, and all places come back."""
     chance = random.Random(seed)
     admission = Admission(3, patience_seconds=0.004)
-    most = inside = served = 0
+    most = within = served = 0
 
     async def visit() -> None:
-        nonlocal most, inside, served
-        async with admission:
-            inside += 1
-            most = max(most, inside)
+        nonlocal most, within, served
+        async with inside(admission):
+            within += 1
+            most = max(most, within)
             try:
                 await asyncio.sleep(chance.choice([0, 0, 0.001, 0.002]))
             finally:
-                inside -= 1
+                within -= 1
             served += 1
 
     tasks = []

@@ -296,7 +296,7 @@ async def test_a_login_that_waits_for_a_slow_source_blocks_no_loop_and_needs_no_
         return world.connect(credentials)
 
     try:
-        assert await asyncio.wait_for(world.logins.log_in_async(connect), 5) == "connection with v2"
+        assert await asyncio.wait_for(world.logins.async_log_in(connect), 5) == "connection with v2"
     finally:
         busy.set()
         await blocked
@@ -309,5 +309,5 @@ async def test_an_event_loop_logs_in_the_same_way() -> None:
     async def connect(credentials: Credentials) -> str:
         return world.connect(credentials)
 
-    assert await world.logins.log_in_async(connect) == "connection with v2"
+    assert await world.logins.async_log_in(connect) == "connection with v2"
     assert world.provider.current == V2

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger_db import errors
-from ledger_db.connections.engines import EngineFactory, ping_async
+from ledger_db.connections.engines import EngineFactory, async_ping
 from ledger_db.connections.login import Logins
 from ledger_db.credentials.model import Credentials, Password
 from ledger_db.credentials.provider import CredentialProvider
@@ -135,7 +135,7 @@ async def failed_login(error: Exception) -> Exception:
 
     with mock.patch.object(engine.sync_engine.dialect, "connect", connect):
         try:
-            await ping_async(engine)
+            await async_ping(engine)
         except type(error) as raised:
             return raised
     raise AssertionError

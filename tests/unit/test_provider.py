@@ -121,10 +121,10 @@ def test_a_good_read_ends_what_a_bad_one_reported() -> None:
     source = ScriptedSource(V1, DENIED, V1)
     clock = ManualClock()
     provider = loaded(source, clock)
-    provider.refresh(after="v1")
+    provider.look("AWSCURRENT", "v1", None)
     assert provider.status.permanent
     clock.advance(1)
-    provider.refresh(after="v1")
+    provider.look("AWSCURRENT", "v1", None)
 
     assert provider.status.problem is None
 
@@ -213,7 +213,10 @@ def test_a_crowd_causes_one_read() -> None:
     source = Slow(V1, V2)
     provider = loaded(source)
     answers: list[Credentials | None] = []
-    crowd = [threading.Thread(target=lambda: answers.append(provider.refresh(after="v1"))) for _ in range(20)]
+    crowd = [
+        threading.Thread(target=lambda: answers.append(provider.look("AWSCURRENT", "v1", None)))
+        for _ in range(20)
+    ]
     for thread in crowd:
         thread.start()
     assert entered.wait(10)
@@ -233,7 +236,7 @@ def test_a_read_that_brought_nothing_is_not_repeated_at_once() -> None:
     read_at = []
     for tenths in range(40):
         before = len(source.reads)
-        assert provider.refresh(after="v1") is None
+        assert provider.look("AWSCURRENT", "v1", None) is None
         if len(source.reads) > before:
             read_at.append(tenths)
         clock.advance(0.1)
@@ -247,12 +250,12 @@ def test_an_adoption_starts_the_floor_again() -> None:
     clock = ManualClock()
     provider = loaded(source, clock)
     for _ in range(5):
-        provider.refresh(after="v1")
+        provider.look("AWSCURRENT", "v1", None)
         clock.advance(1)
     provider.adopt(V2, instead_of="v1")
     source.publish("AWSCURRENT", V3)
 
-    assert provider.refresh(after="v2") == V3
+    assert provider.look("AWSCURRENT", "v2", None) == V3
 
 
 def test_a_caller_with_little_patience_does_not_wait_for_a_slow_source() -> None:
@@ -267,19 +270,9 @@ def test_a_caller_with_little_patience_does_not_wait_for_a_slow_source() -> None
 
     provider = loaded(Stuck(V1, V2))
 
-    assert provider.refresh(after="v1", timeout_seconds=0.01) is None
+    assert provider.look("AWSCURRENT", "v1", 0.01) is None
     go_on.set()
-    assert provider.refresh(after="v1", timeout_seconds=10) == V2
-
-
-def test_somebody_elses_adoption_answers_without_a_read() -> None:
-    """Who was refused with an old version gets the current one."""
-    source = ScriptedSource(V1)
-    provider = loaded(source)
-    provider.adopt(V2, instead_of="v1")
-
-    assert provider.refresh(after="v1") == V2
-    assert source.reads == ["AWSCURRENT"]
+    assert provider.look("AWSCURRENT", "v1", 10) == V2
 
 
 def test_a_late_adoption_does_not_undo_a_newer_one() -> None:
@@ -298,19 +291,19 @@ def test_a_pending_version_may_be_missing_denied_or_nothing_new(
     """Each of these means: wait for AWSCURRENT."""
     provider = loaded(ScriptedSource(V1, pending=[answer]))
 
-    assert provider.pending(after="v1") is None
+    assert provider.look("AWSPENDING", "v1", None) is None
 
 
 def test_a_pending_version_is_offered() -> None:
     """Between setSecret and finishSecret it is the one that works."""
-    assert loaded(ScriptedSource(V1, pending=[V2])).pending(after="v1") == V2
+    assert loaded(ScriptedSource(V1, pending=[V2])).look("AWSPENDING", "v1", None) == V2
 
 
 def test_a_failing_read_during_a_refusal_reaches_health() -> None:
     """The login reports its own refusal; what Secrets Manager said is in the status."""
     provider = loaded(ScriptedSource(V1, DENIED))
 
-    assert provider.refresh(after="v1") is None
+    assert provider.look("AWSCURRENT", "v1", None) is None
     assert "AccessDenied" in str(provider.status.problem)
 
 
@@ -330,5 +323,5 @@ def test_after_a_fork_the_provider_still_works() -> None:
     provider.after_fork()
     source.publish("AWSCURRENT", V2)
 
-    assert provider.refresh(after="v1", timeout_seconds=5) == V2
+    assert provider.look("AWSCURRENT", "v1", 5) == V2
     assert provider.adopt(V2, instead_of="v1")

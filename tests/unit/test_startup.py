@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ledger_db import ConfigurationError, CredentialsInvalid, ServerUnreachable
-from ledger_db.connections.startup import all_within, check, check_async
+from ledger_db.connections.startup import all_within, async_check, check
 
 REFUSED = ConnectionRefusedError(111, "Connection refused")
 NO_DATABASE = Exception('FATAL:  database "nope" does not exist')
@@ -66,14 +66,14 @@ def test_a_server_that_never_comes_is_given_up_in_time() -> None:
 async def test_the_asynchronous_check_does_the_same() -> None:
     """Retry and success, on a loop."""
     probe = Probe(REFUSED)
-    assert await check_async("x", probe.on_loop, timeout_seconds=10) == "ready"
+    assert await async_check("x", probe.on_loop, timeout_seconds=10) == "ready"
     assert probe.calls == 2
 
 
 async def test_an_attempt_that_hangs_is_cancelled() -> None:
     """The time allowed is kept even if one attempt never ends."""
     with pytest.raises(ServerUnreachable, match=r"x was not ready"):
-        await check_async("x", asyncio.Event().wait, timeout_seconds=0.1)
+        await async_check("x", asyncio.Event().wait, timeout_seconds=0.1)
 
 
 def test_a_thread_that_hangs_does_not_hold_the_start_up() -> None:

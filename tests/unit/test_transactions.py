@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from ledger_db.connections.commits import tell_commits
-from ledger_db.connections.sessions import NO_OPTIONS, open_async_session, open_session
-from ledger_db.connections.transactions import Patience, TransactionCounters, TransactionTally, run, run_async
+from ledger_db.connections.sessions import NO_OPTIONS, async_open_session, open_session
+from ledger_db.connections.transactions import Patience, TransactionCounters, TransactionTally, async_run, run
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
 
 
@@ -321,8 +321,8 @@ async def test_run_async_does_the_same_and_refuses_a_plain_function() -> None:
 
     async def go(work: Callable[[AsyncSession], object]) -> object:
         patience = Patience(seconds=1, now=clock.now)
-        opened = functools.partial(open_async_session, engine, NO_OPTIONS)
-        return await run_async(
+        opened = functools.partial(async_open_session, engine, NO_OPTIONS)
+        return await async_run(
             opened,
             work,  # type: ignore[arg-type]
             patience=patience,
@@ -358,10 +358,10 @@ async def test_a_wait_can_be_cancelled() -> None:
         attempts.append(session.info["attempt"])
         raise CONFLICT
 
-    opened = functools.partial(open_async_session, engine, NO_OPTIONS)
+    opened = functools.partial(async_open_session, engine, NO_OPTIONS)
     try:
         task = asyncio.create_task(
-            run_async(opened, conflict, patience=Patience(seconds=60), tally=TransactionTally(), pause=pause)
+            async_run(opened, conflict, patience=Patience(seconds=60), tally=TransactionTally(), pause=pause)
         )
         await waiting.wait()
         task.cancel()
