@@ -26,9 +26,9 @@ import httpx
 
 from examples.trust_ledger.chain import START, Entry, find_flaw
 from examples.trust_ledger.run import make_service, migrate_sandbox
-from ledger_db.operate.drill_plan import STRATEGIES
-from ledger_db.operate.report import percentile
-from ledger_db.operate.service import listen_from
+from ledger_db.drill.plan import STRATEGIES
+from ledger_db.drill.report import percentile
+from ledger_db.drill.service import listen_from
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.servers import PostgresServer, RedisServer
 

@@ -40,7 +40,7 @@ _TASK: Final = "/var/task"
 _OURS: Final = (
     "ledger_db/__init__.py",
     "ledger_db/_front_door.py",
-    "ledger_db/_logging.py",
+    "ledger_db/redaction.py",
     "ledger_db/credentials/__init__.py",
     "ledger_db/credentials/model.py",
     "ledger_db/errors.py",

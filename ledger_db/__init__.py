@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ledger_db.credentials.rds_iam import RdsIamSource as RdsIamSource
     from ledger_db.credentials.secrets_manager import SecretsManagerSource as SecretsManagerSource
     from ledger_db.credentials.static import StaticSource as StaticSource
-    from ledger_db.default import default_manager as default_manager
     from ledger_db.errors import (
         ConfigurationError as ConfigurationError,
         CredentialsInvalid as CredentialsInvalid,
@@ -36,8 +35,9 @@ if TYPE_CHECKING:
         Saturated as Saturated,
         ServerUnreachable as ServerUnreachable,
     )
-    from ledger_db.health import HealthReport as HealthReport
-    from ledger_db.manager import ConnectionManager as ConnectionManager
+    from ledger_db.manager.connection_manager import ConnectionManager as ConnectionManager
+    from ledger_db.manager.default import default_manager as default_manager
+    from ledger_db.manager.health import HealthReport as HealthReport
     from ledger_db.orm.base import Base as Base
     from ledger_db.orm.pages import Page as Page
     from ledger_db.orm.repository import AsyncRepository as AsyncRepository, Repository as Repository

@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 
 from examples.trust_ledger.workload import LedgerWorkload
+from ledger_db.drill.console import DrillConsole, format_summary
+from ledger_db.drill.drill import Drill, count_own_secret_reads
+from ledger_db.drill.plan import DrillPlan
+from ledger_db.drill.report import DrillReport
+from ledger_db.drill.service import Service, listen_from, listen_on, python_command
 from ledger_db.errors import LedgerDBError, ServerUnreachable
-from ledger_db.operate.console import DrillConsole, format_summary
-from ledger_db.operate.drill import Drill, count_own_secret_reads
-from ledger_db.operate.drill_plan import DrillPlan
-from ledger_db.operate.report import DrillReport
-from ledger_db.operate.service import Service, listen_from, listen_on, python_command
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.seed import FIRST_ROLE, SECOND_ROLE
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from ledger_db.operate.load import RequestPlan
+from ledger_db.drill.load import RequestPlan
 
 _REQUESTS_IN_TURN = ("append", "show", "append again", "list")
 _FLAWS_KEPT = 5

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from examples.trust_ledger.chain import Draft
 from examples.trust_ledger.ledger import Appended, KeyReused, append, lock_end
 from ledger_db import ConnectionManager
-from ledger_db.connections.outcomes import Meaning, meaning_of
 from ledger_db.errors import OutcomeUnknown, Retryable
+from ledger_db.transactions.meaning import Meaning, meaning_of
 
 T = TypeVar("T")
 

@@ -17,11 +17,11 @@ from typing import Any
 from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy.exc import PendingRollbackError
 
-from ledger_db._logging import describe
+from ledger_db.answers.postgres import sqlstate_of
 from ledger_db.connections.hangup import may_have_hung_up
-from ledger_db.connections.outcomes import is_lost
-from ledger_db.connections.refusal import sqlstate_of
 from ledger_db.errors import OutcomeUnknown
+from ledger_db.redaction import describe
+from ledger_db.transactions.meaning import is_lost
 
 _FAILED = "ledger_db.failed"
 _COMMITTING = "ledger_db.committing"

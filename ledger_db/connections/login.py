@@ -25,11 +25,11 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ledger_db._logging import describe
-from ledger_db.connections.refusal import Verdict, judge
+from ledger_db.answers.postgres import Verdict, judge
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.redaction import describe
 
 log = logging.getLogger(__name__)
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 from sqlalchemy.pool import Pool
 
-from ledger_db._logging import describe
+from ledger_db.answers.postgres import Verdict, judge
 from ledger_db.connections import engines
 from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.probe_engine import ProbeEngine
-from ledger_db.connections.refusal import Verdict, judge
 from ledger_db.connections.startup import Note, async_check, check
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.redaction import describe
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

@@ -19,10 +19,10 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Final
 
-from ledger_db._logging import describe
-from ledger_db.connections.outcomes import Meaning, meaning_of
-from ledger_db.connections.refusal import Verdict, judge
+from ledger_db.answers.postgres import Verdict, judge
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.redaction import describe
+from ledger_db.transactions.meaning import Meaning, meaning_of
 
 log = logging.getLogger(__name__)
 

@@ -9,19 +9,19 @@ from dataclasses import replace
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from ledger_db.answers.postgres import Verdict, judge
 from ledger_db.connections import redis as clients
-from ledger_db.connections.hints import Server
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.redis import RedisOptions
-from ledger_db.connections.refusal import Verdict, judge
-from ledger_db.connections.signals import SignalListener
 from ledger_db.connections.startup import Note, async_check, check
-from ledger_db.connections.subscription import Subscription
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused
+from ledger_db.signals.hints import Server
+from ledger_db.signals.listener import SignalListener
+from ledger_db.signals.subscription import Subscription
 
 _CLOSING_TIMEOUT_SECONDS = 5.0
 _PROBE_TIMEOUT_SECONDS = 1.0

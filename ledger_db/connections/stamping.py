@@ -23,9 +23,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.util import await_
 
-from ledger_db._logging import forget_frames
 from ledger_db.connections.login import Logins, Look
 from ledger_db.credentials.model import Credentials
+from ledger_db.redaction import forget_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,9 +22,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from ledger_db._logging import describe
-from ledger_db.connections.refusal import Verdict, judge
+from ledger_db.answers.postgres import Verdict, judge
 from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, ServerUnreachable
+from ledger_db.redaction import describe
 
 log = logging.getLogger(__name__)
 

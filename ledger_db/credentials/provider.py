@@ -15,11 +15,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 
-from ledger_db._logging import describe
 from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.reads import SharedReads
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, Retryable
+from ledger_db.redaction import describe
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ledger_db._logging import describe, hide_secrets_of_botocore
 from ledger_db.credentials.model import Credentials, Password, Stage
 from ledger_db.errors import ConfigurationError, CredentialsUnavailable
+from ledger_db.redaction import describe, hide_secrets_of_botocore
 
 TOKEN_LIFETIME_SECONDS = 900.0
 """RDS accepts a token for 15 minutes (Amazon RDS User Guide, "IAM database authentication")."""

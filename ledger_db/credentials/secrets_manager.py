@@ -5,10 +5,10 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ledger_db._logging import describe, hide_secrets_of_botocore
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.secret_json import Address, Server, credentials_from
 from ledger_db.errors import ConfigurationError, CredentialsUnavailable, LedgerDBError
+from ledger_db.redaction import describe, hide_secrets_of_botocore
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError

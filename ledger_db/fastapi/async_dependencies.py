@@ -15,11 +15,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from ledger_db.connections import sessions
-from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, async_open_session
 from ledger_db.fastapi.busy import admit, overdue
 from ledger_db.fastapi.ending import is_marked, returns_connection
 from ledger_db.fastapi.lifetime import Opened, opened_of
+from ledger_db.transactions import sessions
+from ledger_db.transactions.sessions import NO_OPTIONS, SessionArguments, SessionOptions, async_open_session
 
 
 def async_session_dependency(

@@ -21,11 +21,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from ledger_db.connections.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_session
 from ledger_db.fastapi.busy import admit, overdue
 from ledger_db.fastapi.ending import end, returns_connection, take_away
 from ledger_db.fastapi.lifetime import manager_of, opened_of
-from ledger_db.manager import ConnectionManager
+from ledger_db.manager.connection_manager import ConnectionManager
+from ledger_db.transactions.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_session
 
 
 def session_dependency(

@@ -7,9 +7,9 @@ from sqlalchemy.exc import IllegalStateChangeError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from ledger_db.connections import sessions
 from ledger_db.fastapi.busy import Place
 from ledger_db.fastapi.finishers import Finishers
+from ledger_db.transactions import sessions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.orm import Session
 
-from ledger_db._logging import describe
 from ledger_db.fastapi.busy import Place
+from ledger_db.redaction import describe
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from ledger_db.connections.probe import ProbeReport, ServerProbe
 from ledger_db.credentials.provider import ProviderStatus
 from ledger_db.fastapi.lifetime import Opened
-from ledger_db.health import PoolHealth, ServerHealth
+from ledger_db.manager.health import PoolHealth, ServerHealth
 
 
 class Liveness(BaseModel):

@@ -13,9 +13,8 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ledger_db.answers.postgres import Verdict, judge
 from ledger_db.connections import stamping
-from ledger_db.connections.outcomes import Meaning, meaning_of
-from ledger_db.connections.refusal import Verdict, judge
 from ledger_db.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -25,6 +24,7 @@ from ledger_db.errors import (
     ManagerClosed,
     NotFound,
 )
+from ledger_db.transactions.meaning import Meaning, meaning_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from ledger_db._logging import describe
-from ledger_db.connections.outcomes import constraint_of, told_sqlstate
-from ledger_db.connections.refusal import own_sqlstate
+from ledger_db.answers.postgres import own_sqlstate
 from ledger_db.errors import LedgerDBError
 from ledger_db.fastapi.problem_kinds import Kind, gravest_of
 from ledger_db.fastapi.problem_model import MEDIA_TYPE, Problem, answer
+from ledger_db.redaction import describe
+from ledger_db.transactions.meaning import constraint_of, told_sqlstate
 
 log = logging.getLogger(__name__)
 

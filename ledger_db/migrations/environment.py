@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, TypeDecorator
 
 from ledger_db.errors import ConfigurationError, LedgerDBError
-from ledger_db.manager import ConnectionManager
+from ledger_db.manager.connection_manager import ConnectionManager
 from ledger_db.migrations.turns import Rules, apply, wait_for_turn
 from ledger_db.settings import Settings
 

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack,
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from ledger_db.connections.sessions import SessionArguments
 from ledger_db.orm.repository import AsyncRepository, Repository
+from ledger_db.transactions.sessions import SessionArguments
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -99,7 +99,7 @@ def client_maker() -> Callable[[str], Any]:
         from botocore.config import Config  # noqa: PLC0415 - as above
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as above
 
-        from ledger_db._logging import describe, hide_secrets_of_botocore  # noqa: PLC0415 - as above
+        from ledger_db.redaction import describe, hide_secrets_of_botocore  # noqa: PLC0415 - as above
 
         hide_secrets_of_botocore()
         config = Config(

@@ -18,8 +18,8 @@ from psycopg2 import sql
 from ledger_db.rotation import postgres_roles, scram
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.postgres_admin import admin_of, has_admin
-from ledger_db.rotation.postgres_next import check_name, check_same, check_same_server, clone_of, partner
-from ledger_db.rotation.probe import probe, session
+from ledger_db.rotation.postgres_checks import check_name, check_same, check_same_server, clone_of, partner
+from ledger_db.rotation.postgres_login import probe, session
 from ledger_db.rotation.protocol import (
     Deadline,
     OutOfTime,

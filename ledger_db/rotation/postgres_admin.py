@@ -8,7 +8,7 @@ logs in only where its own secret, or RDS itself, says that it belongs.
 
 from typing import Any, Final
 
-from ledger_db.rotation.probe import PORT, database_of
+from ledger_db.rotation.postgres_login import PORT, database_of
 from ledger_db.rotation.protocol import Secret, SecretProblem, Tools
 
 _FIELDS: Final = ("admin_secret_arn", "masterarn")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from ledger_db.rotation.answers import Labels
 from ledger_db.rotation.failures import EventInvalid
+from ledger_db.rotation.labels import Labels
 from ledger_db.rotation.steps import STEPS
 
 # A line feed in a name would write a line of its own into a log (CWE-117).

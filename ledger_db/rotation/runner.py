@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from ledger_db.rotation import journal
-from ledger_db.rotation.answers import CURRENT, PENDING, PREVIOUS, Labels
 from ledger_db.rotation.failures import EventInvalid, SecretNotAllowed, Stopped, explained
+from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS, Labels
 from ledger_db.rotation.protocol import (
     TLS,
     Deadline,

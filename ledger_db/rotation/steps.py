@@ -12,8 +12,8 @@ Each may be cut off at any point and be called again with the same token, in any
 import logging
 from enum import Enum
 
-from ledger_db.rotation.answers import PENDING, Labels
 from ledger_db.rotation.failures import ForeignRotation, NothingPending, Stopped, explained
+from ledger_db.rotation.labels import PENDING, Labels
 from ledger_db.rotation.protocol import (
     Deadline,
     Probe,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from ledger_db.rotation.answers import (
+from ledger_db.rotation.failures import LabelsMoved, SecretsManagerFailed, SecretUnusable, Stopped
+from ledger_db.rotation.labels import (
     CURRENT,
     PENDING,
     PREVIOUS,
@@ -20,7 +21,6 @@ from ledger_db.rotation.answers import (
     problem_of,
     secret_from,
 )
-from ledger_db.rotation.failures import LabelsMoved, SecretsManagerFailed, SecretUnusable, Stopped
 from ledger_db.rotation.protocol import Deadline, Secret, SecretProblem
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ledger_db.sandbox.front import TLSFront
     from ledger_db.sandbox.rotate import SandboxRotator
-    from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn
     from ledger_db.sandbox.tls import TLSFiles
+    from ledger_db.stand_in.server import SecretsManagerStandIn
 
 _ATTEMPTS = 5
 
@@ -147,7 +147,7 @@ class ServerGroup:
         self._closing.close()
 
     def _inject(self, faults: list[dict[str, Any]]) -> None:
-        from ledger_db.sandbox.faults import Fault  # noqa: PLC0415 - servers first
+        from ledger_db.stand_in.faults import Fault  # noqa: PLC0415 - servers first
 
         self._stand_in.inject(*(Fault.from_json(fault) for fault in faults))
 
@@ -181,7 +181,7 @@ class ServerGroup:
             self._tls = certificates(self.folder.path / "tls")
 
     def _start_stand_in(self) -> None:
-        from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn  # noqa: PLC0415 - servers first
+        from ledger_db.stand_in.server import SecretsManagerStandIn  # noqa: PLC0415 - servers first
 
         for port in _candidates(self._port_as_before("secrets_manager")):
             stand_in = SecretsManagerStandIn(state=self.folder.path / "secrets.json", host=HOST, port=port)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import redis
     from psycopg2.extensions import connection as PostgresConnection  # noqa: N812 - it is a class
 
-    from ledger_db.sandbox.faults import Fault
+    from ledger_db.stand_in.faults import Fault
 
 _HTTP_TIMEOUT_SECONDS = 10.0
 

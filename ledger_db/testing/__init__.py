@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ledger_db._front_door import front_door
 
 if TYPE_CHECKING:
-    from ledger_db.sandbox.doubles import (
+    from ledger_db.testing.doubles import (
         ManualClock as ManualClock,
         ScriptedPostgres as ScriptedPostgres,
         ScriptedSource as ScriptedSource,

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ledger_db.rotation.steps import STEPS
-from ledger_db.sandbox import faults
 from ledger_db.sandbox.rotate import SandboxRotator
+from ledger_db.stand_in import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

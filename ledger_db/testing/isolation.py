@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from ledger_db.errors import ConfigurationError
-from ledger_db.manager import ConnectionManager
+from ledger_db.manager.connection_manager import ConnectionManager
 from ledger_db.testing.undone import Undone, UndoneAsync
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from ledger_db.fastapi.lifetime import Opened
-    from ledger_db.manager import ConnectionManager
+    from ledger_db.manager.connection_manager import ConnectionManager
 
 
 @contextmanager

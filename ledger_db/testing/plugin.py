@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from ledger_db.manager import ConnectionManager
+    from ledger_db.manager.connection_manager import ConnectionManager
     from ledger_db.sandbox import Sandbox
     from ledger_db.settings import Settings
     from ledger_db.testing.faults import Faults
@@ -70,7 +70,7 @@ def ledger_db_manager(
     request: pytest.FixtureRequest, ledger_db_settings: "Settings"
 ) -> "Iterator[ConnectionManager]":
     """An open manager.  What it commits stays: for tests that isolation would be in the way of."""
-    from ledger_db.manager import ConnectionManager  # noqa: PLC0415 - as the module says
+    from ledger_db.manager.connection_manager import ConnectionManager  # noqa: PLC0415 - as the module says
 
     manager = ConnectionManager(ledger_db_settings)
     # For as long as boto3 looks at it, which is while the first secret is read.

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
-from ledger_db.connections.outcomes import is_lost
 from ledger_db.testing.savepoints import Savepoints
+from ledger_db.transactions.meaning import is_lost
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

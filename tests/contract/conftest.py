@@ -23,7 +23,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn
+from ledger_db.stand_in.server import SecretsManagerStandIn
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
-from ledger_db.sandbox import faults
-from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn
+from ledger_db.stand_in import faults
+from ledger_db.stand_in.server import SecretsManagerStandIn
 from tests.stand_in_client import PATIENCE_SECONDS, ask, client_for
 
 if TYPE_CHECKING:

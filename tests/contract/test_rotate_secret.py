@@ -14,8 +14,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from ledger_db.sandbox.secret_rotations import RetrySchedule
-from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn
+from ledger_db.stand_in.rotations import RetrySchedule
+from ledger_db.stand_in.server import SecretsManagerStandIn
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from ledger_db.sandbox import faults
-from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn
+from ledger_db.stand_in import faults
+from ledger_db.stand_in.server import SecretsManagerStandIn
 from tests.stand_in_client import PATIENCE_SECONDS, ask, client_for
 
 if TYPE_CHECKING:

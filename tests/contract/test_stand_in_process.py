@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
-from ledger_db.sandbox.secrets_manager import main
+from ledger_db.stand_in.server import main
 from tests.stand_in_client import PATIENCE_SECONDS, ask, client_for
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def process(state: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     command = [
         sys.executable,
         "-m",
-        "ledger_db.sandbox.secrets_manager",
+        "ledger_db.stand_in.server",
         "--state",
         str(state),
         "--port",

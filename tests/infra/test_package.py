@@ -70,7 +70,7 @@ def test_it_holds_what_is_needed_and_nothing_else(made: tuple[str, bytes]) -> No
         "__init__.py",
         "__pycache__",
         "_front_door.py",
-        "_logging.py",
+        "redaction.py",
         "credentials",
         "errors.py",
         "rotation",
@@ -145,7 +145,7 @@ def test_its_driver_works_in_the_python_of_the_function(tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ledger_db.rotation import postgres\n"
-        "from ledger_db.rotation.probe import probe\n"
+        "from ledger_db.rotation.postgres_login import probe\n"
         "from ledger_db.rotation.protocol import TLS, Deadline, Secret\n"
         "fields = {'host': '127.0.0.1', 'port': 1, 'username': 'a', 'password': 'b'}\n"
         "tls = TLS(mode='verify-full', ca_file=sys.argv[1] + '/certificates.pem')\n"

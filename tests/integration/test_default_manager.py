@@ -11,7 +11,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
-from ledger_db import ConfigurationError, ConnectionManager, default, default_manager
+from ledger_db import ConfigurationError, ConnectionManager, default_manager
+from ledger_db.manager import default
 from ledger_db.sandbox import Sandbox
 from tests.waiting import eventually
 
@@ -136,7 +137,7 @@ from ledger_db import default_manager
 with default_manager().begin() as session:
     session.execute(text("SELECT 1"))
 default_manager().redis.ping()
-log = logging.getLogger("ledger_db.manager")
+log = logging.getLogger("ledger_db.manager.connection_manager")
 log.addHandler(logging.StreamHandler())
 log.setLevel(logging.INFO)
 print("used")

@@ -21,7 +21,7 @@ from ledger_db import ConnectionManager, Settings
 from ledger_db.connections.postgres_server import PostgresServer
 from ledger_db.fastapi import lifespan, make_router, manager_of, router
 from ledger_db.sandbox import Sandbox
-from ledger_db.sandbox.faults import access_denied
+from ledger_db.stand_in.faults import access_denied
 from tests.asgi import Served, serving
 from tests.waiting import eventually
 

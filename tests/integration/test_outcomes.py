@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ledger_db import Settings
-from ledger_db.connections.outcomes import Meaning, constraint_of, meaning_of
 from ledger_db.sandbox import Sandbox
+from ledger_db.transactions.meaning import Meaning, constraint_of, meaning_of
 from tests.any_driver import DRIVERS, Client, client_of, direct_settings
 from tests.waiting import eventually
 

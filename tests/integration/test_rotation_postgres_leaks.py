@@ -14,7 +14,7 @@ import psutil
 import psycopg2
 import pytest
 
-from ledger_db._logging import hide_secrets_of_botocore
+from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation import journal
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.sandbox import Sandbox

@@ -23,7 +23,7 @@ from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
-from ledger_db.sandbox.faults import (
+from ledger_db.stand_in.faults import (
     Fault,
     access_denied,
     dropped,

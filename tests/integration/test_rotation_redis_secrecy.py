@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ledger_db._logging import hide_secrets_of_botocore
+from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.rotation.protocol import Deadline, Secret
 from ledger_db.rotation.redis import RedisAclRotator

@@ -19,7 +19,7 @@ from ledger_db.rotation.protocol import Deadline, ServerProblem
 from ledger_db.rotation.redis import RedisAclRotator
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
-from ledger_db.sandbox.faults import Fault, dropped, lost_answer, throttled, unavailable
+from ledger_db.stand_in.faults import Fault, dropped, lost_answer, throttled, unavailable
 from tests.crashes import Boundaries, WatchedClient
 from tests.redis_crashes import watched_redis
 from tests.redis_world import redis_world

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from ledger_db import ConnectionManager, Settings
-from ledger_db.connections.transactions import TransactionCounters
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
 from ledger_db.sandbox import Sandbox
+from ledger_db.transactions.run import TransactionCounters
 from tests.any_driver import DRIVERS, Client, client_of, direct_settings
 from tests.commit_cutter import CommitCutter, Cut, commit_cutter
 from tests.waiting import eventually

@@ -13,8 +13,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ledger_db.errors import ConfigurationError, ManagerClosed, RotationFailed, ServerUnreachable
 from ledger_db.sandbox import Sandbox
-from ledger_db.sandbox.faults import access_denied, throttled
 from ledger_db.sandbox.rotate import Strategy
+from ledger_db.stand_in.faults import access_denied, throttled
 from tests.waiting import eventually
 
 

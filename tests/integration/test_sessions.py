@@ -14,10 +14,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from ledger_db import ConnectionManager, Settings
 from ledger_db.connections.hangup import may_have_hung_up
-from ledger_db.connections.outcomes import Meaning, constraint_of, meaning_of
-from ledger_db.connections.sessions import commit
 from ledger_db.errors import OutcomeUnknown
 from ledger_db.sandbox import Sandbox
+from ledger_db.transactions.meaning import Meaning, constraint_of, meaning_of
+from ledger_db.transactions.sessions import commit
 from tests.any_driver import DRIVERS, Client, client_of, direct_settings
 from tests.commit_cutter import CommitCutter, Cut, commit_cutter
 from tests.waiting import eventually

@@ -10,9 +10,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ledger_db import ConfigurationError, ConnectionManager, LoginRefused, ServerUnreachable, Settings
-from ledger_db.connections.refusal import Verdict, judge, sqlstate_of
+from ledger_db.answers.postgres import Verdict, judge, sqlstate_of
 from ledger_db.sandbox import Sandbox
-from ledger_db.sandbox.doubles import ScriptedPostgres
+from ledger_db.testing.doubles import ScriptedPostgres
 
 
 def settings_for(box: Sandbox, **changes: Any) -> Settings:

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from ledger_db import ConfigurationError, ConnectionManager, Settings
-from ledger_db.connections.outcomes import Meaning, meaning_of
 from ledger_db.sandbox import Sandbox
 from ledger_db.testing import Faults, async_isolated, isolated
+from ledger_db.transactions.meaning import Meaning, meaning_of
 
 TABLES = {
     "isolated_parent": "(id int PRIMARY KEY)",

@@ -12,7 +12,7 @@ import pytest
 
 from examples.trust_ledger.app import create_app
 from examples.trust_ledger.run import make_service
-from ledger_db.operate.service import Service, listen_from
+from ledger_db.drill.service import Service, listen_from
 from ledger_db.sandbox import Sandbox
 from tests.ledgers import prepare_ledger
 

@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from ledger_db.operate.sampling import ConnectionCount
-from ledger_db.operate.service import listen_from
+from ledger_db.drill.sampling import ConnectionCount
+from ledger_db.drill.service import listen_from
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.seed import FIRST_ROLE, SECOND_ROLE
 from tests.ledgers import append, drop_ledger, prepare_ledger, tampering, walk

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ledger_db.operate.service import Service, listen_from
+from ledger_db.drill.service import Service, listen_from
 from ledger_db.sandbox import Sandbox
 from tests.pytest_runs import run_pytest
 from tests.waiting import eventually

@@ -11,9 +11,9 @@ import pytest
 
 from examples.trust_ledger.run import migrate_sandbox
 from examples.trust_ledger.workload import LedgerWorkload
-from ledger_db.operate.load import Load
-from ledger_db.operate.report import describe_failure
-from ledger_db.operate.service import Service, listen_from, python_command
+from ledger_db.drill.load import Load
+from ledger_db.drill.report import describe_failure
+from ledger_db.drill.service import Service, listen_from, python_command
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.seed import FIRST_ROLE, SECOND_ROLE
 from localstack.host import LocalStack

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ledger_db.connections.announcement import Announcement, parse
+from ledger_db.answers.announcement import Announcement, parse
 from ledger_db.rotation import announce, journal
 from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import LabelMoved, event_handler, moved_in

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from ledger_db.connections.announcement import Announcement, is_same_secret, parse
+from ledger_db.answers.announcement import Announcement, is_same_secret, parse
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:trust-ledger/postgres-AbC123"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from ledger_db._logging import hide_secrets_of_botocore
+from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation.elasticache import ElastiCacheAuthTokenRotator, ElastiCacheUserRotator
 from ledger_db.rotation.protocol import (
     Deadline,

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from ledger_db.errors import ConfigurationError
-from ledger_db.sandbox import faults
-from ledger_db.sandbox.faults import Fault, FaultPlan
+from ledger_db.stand_in import faults
+from ledger_db.stand_in.faults import Fault, FaultPlan
 
 
 def hit(

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
-from ledger_db.connections.goodbye import wait_for_goodbye
+from ledger_db.connections.closing import wait_for_goodbye
 
 
 class Driver:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ledger_db.connections.announcement import Announcement
-from ledger_db.connections.hints import FLOOR_SECONDS, Hints
+from ledger_db.answers.announcement import Announcement
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.signals.hints import FLOOR_SECONDS, Hints
 
 
 @dataclass

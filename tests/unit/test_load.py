@@ -6,8 +6,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from ledger_db.operate.load import Load, RequestPlan
-from ledger_db.operate.report import Outcome
+from ledger_db.drill.load import Load, RequestPlan
+from ledger_db.drill.report import Outcome
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

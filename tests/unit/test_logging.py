@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ledger_db._logging import describe, hide_secrets_of_botocore
+from ledger_db.redaction import describe, hide_secrets_of_botocore
 
 
 @pytest.mark.parametrize(

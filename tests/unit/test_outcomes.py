@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm.exc import StaleDataError
 
 from ledger_db import errors
-from ledger_db.connections.outcomes import SQLSTATES, Meaning, constraint_of, is_lost, meaning_of
+from ledger_db.transactions.meaning import SQLSTATES, Meaning, constraint_of, is_lost, meaning_of
 
 M = Meaning
 

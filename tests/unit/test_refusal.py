@@ -7,7 +7,7 @@ import ssl
 import pytest
 import redis.exceptions
 
-from ledger_db.connections.refusal import MESSAGES, SQLSTATES, Verdict, judge, sqlstate_of
+from ledger_db.answers.postgres import MESSAGES, SQLSTATES, Verdict, judge, sqlstate_of
 
 R, T, P = Verdict.REFUSED, Verdict.TRANSIENT, Verdict.PERMANENT
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, strategies as st
 
-from ledger_db.operate.console import HEADER, format_progress, format_rotation, format_summary
-from ledger_db.operate.drill_plan import DrillPlan, Progress
-from ledger_db.operate.report import (
+from ledger_db.drill.console import HEADER, format_progress, format_rotation, format_summary
+from ledger_db.drill.plan import DrillPlan, Progress
+from ledger_db.drill.report import (
     DrillReport,
     Latency,
     Outcome,

@@ -12,8 +12,8 @@ import pytest
 
 from ledger_db.errors import ConfigurationError
 from ledger_db.rotation import handler, journal
-from ledger_db.rotation.answers import Labels
 from ledger_db.rotation.failures import EventInvalid
+from ledger_db.rotation.labels import Labels
 from ledger_db.rotation.protocol import TLS, Deadline, OutOfTime, Secret, SecretProblem, Tools
 from ledger_db.rotation.request import Request, is_allowed
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of

@@ -16,7 +16,7 @@ from ledger_db.rotation.protocol import Deadline, Probe, Secret, ServerProblem, 
 from ledger_db.rotation.repair import Repair, Repaired
 from ledger_db.rotation.steps import STEPS, Outcome, Steps
 from ledger_db.rotation.versions import Versions
-from ledger_db.sandbox.faults import (
+from ledger_db.stand_in.faults import (
     access_denied,
     dropped,
     lost_answer,
@@ -24,7 +24,7 @@ from ledger_db.sandbox.faults import (
     rubbish,
     throttled,
 )
-from ledger_db.sandbox.secrets_manager import SecretsManagerStandIn
+from ledger_db.stand_in.server import SecretsManagerStandIn
 from tests.memory_server import MemoryRotator, MemoryServer
 
 NAME = "app/db"

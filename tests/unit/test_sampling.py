@@ -7,8 +7,8 @@ from typing import Self
 import psycopg2
 import pytest
 
-from ledger_db.operate import sampling
-from ledger_db.operate.sampling import ConnectionCount, Sampler
+from ledger_db.drill import sampling
+from ledger_db.drill.sampling import ConnectionCount, Sampler
 
 
 class ScriptedServer:

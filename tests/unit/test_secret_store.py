@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ledger_db.errors import ConfigurationError
-from ledger_db.sandbox import secret_file, secret_operations
-from ledger_db.sandbox.secret_model import Secret, ServiceError, Value, Version
-from ledger_db.sandbox.secret_store import SecretStore
+from ledger_db.stand_in import file as secret_file, values as secret_operations
+from ledger_db.stand_in.model import Secret, ServiceError, Value, Version
+from ledger_db.stand_in.store import SecretStore
 
 TOKEN = "t" * 32
 DAY_SECONDS = 86_400.0

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ledger_db.sandbox import secret_operations
-from ledger_db.sandbox.secret_model import ServiceError, Version
-from ledger_db.sandbox.secret_rotations import RetrySchedule, Rotations
-from ledger_db.sandbox.secret_store import SecretStore
+from ledger_db.stand_in import values as secret_operations
+from ledger_db.stand_in.model import ServiceError, Version
+from ledger_db.stand_in.rotations import RetrySchedule, Rotations
+from ledger_db.stand_in.store import SecretStore
 
 NAME = "s"
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:rotate"

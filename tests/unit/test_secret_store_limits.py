@@ -2,10 +2,10 @@
 
 import pytest
 
-from ledger_db.sandbox import secret_operations
-from ledger_db.sandbox.secret_model import Secret, ServiceError
-from ledger_db.sandbox.secret_requests import validate
-from ledger_db.sandbox.secret_store import SecretStore
+from ledger_db.stand_in import values as secret_operations
+from ledger_db.stand_in.model import Secret, ServiceError
+from ledger_db.stand_in.requests import validate
+from ledger_db.stand_in.store import SecretStore
 
 
 def token(number: int) -> str:

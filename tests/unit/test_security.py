@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from ledger_db.connections.engines import EngineOptions
-from ledger_db.connections.security import asyncpg_security, libpq_security, sslmode_for
+from ledger_db.connections.tls import asyncpg_security, libpq_security, sslmode_for
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from ledger_db import Settings
-from ledger_db._assembly import postgres_server, redis_server, signal_listener
-from ledger_db.connections.signals import SignalListener
+from ledger_db.manager.assembly import postgres_server, redis_server, signal_listener
+from ledger_db.signals.listener import SignalListener
 from tests.unit.test_hints import Server, Source
 from tests.waiting import eventually
 
@@ -229,7 +229,7 @@ def test_a_loss_is_reported_once(server: Server, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO, logger="ledger_db"):
         play(server, [11.0], *down, [1.0])
 
-    told = [(r.levelname, r.message) for r in caplog.records if r.name == "ledger_db.connections.signals"]
+    told = [(r.levelname, r.message) for r in caplog.records if r.name == "ledger_db.signals.listener"]
     assert told == [
         ("INFO", "signals.listening"),
         ("WARNING", "signals.lost"),

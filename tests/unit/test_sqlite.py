@@ -287,8 +287,8 @@ def test_sqlite_in_production_is_said_once(
 
 def test_without_aiosqlite_only_the_asynchronous_engine_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who needs no event loop needs no extra; who does is told what to install."""
-    find = "ledger_db.connections.{}.find_spec"
-    for module in ("engines", "sqlite_server"):
+    find = "ledger_db.{}.find_spec"
+    for module in ("connections.engines", "sqlite.server"):
         monkeypatch.setattr(find.format(module), lambda name: None)
 
     async def use() -> None:

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from ledger_db.connections.commits import tell_commits
-from ledger_db.connections.sessions import NO_OPTIONS, async_open_session, open_session
-from ledger_db.connections.transactions import Patience, TransactionCounters, TransactionTally, async_run, run
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
+from ledger_db.transactions.run import Patience, TransactionCounters, TransactionTally, async_run, run
+from ledger_db.transactions.sessions import NO_OPTIONS, async_open_session, open_session
 
 
 class DriverError(Exception):
@@ -270,7 +270,7 @@ def test_a_patience_that_does_not_exist_is_refused(seconds: float) -> None:
 
 def test_each_repetition_is_logged_for_who_asks(runner: Runner, caplog: pytest.LogCaptureFixture) -> None:
     """At debug only, without the statement: it is on a request's path."""
-    caplog.set_level(logging.DEBUG, "ledger_db.connections.transactions")
+    caplog.set_level(logging.DEBUG, "ledger_db.transactions.run")
     runner(Work(CONFLICT, LOST))
 
     logged = [record.__dict__ for record in caplog.records]

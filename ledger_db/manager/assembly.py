@@ -1,0 +1,148 @@
+"""From settings to servers: which source, which options, which defaults."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from ledger_db.connections.engines import EngineOptions
+from ledger_db.connections.postgres_server import Drivers, PostgresServer
+from ledger_db.credentials.model import Credentials, CredentialSource, Password
+from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.credentials.rds_iam import RdsIamSource
+from ledger_db.credentials.schedule import Schedule
+from ledger_db.credentials.secret_json import Address
+from ledger_db.credentials.secrets_manager import SecretsManagerSource, region_of
+from ledger_db.credentials.static import StaticSource
+from ledger_db.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ledger_db.connections.redis_server import RedisServer
+    from ledger_db.connections.server import Database
+    from ledger_db.signals.hints import Server
+    from ledger_db.signals.listener import SignalListener
+
+
+log = logging.getLogger(__name__)
+
+
+def database_server(settings: Settings, source: CredentialSource | None = None) -> "Database | None":
+    """Return the database that *settings* name, not connected yet; None if they name none."""
+    if source is None and settings.database_url is not None:
+        return _sqlite_server(settings, settings.database_url)
+    return postgres_server(settings, source)
+
+
+def postgres_server(settings: Settings, source: CredentialSource | None = None) -> PostgresServer | None:
+    """Return the PostgreSQL server that *settings* name, not connected yet; None if they name none."""
+    source = source or _database_source(settings)
+    if source is None:
+        return None
+    return PostgresServer(
+        _provider(source, settings),
+        options=_engine_options(settings),
+        drivers=Drivers(sync=settings.database_driver, on_loop=settings.async_database_driver),
+        patience_seconds=settings.login_patience_seconds,
+    )
+
+
+def redis_server(settings: Settings, source: CredentialSource | None = None) -> "RedisServer | None":
+    """Return the Redis that *settings* name, not connected yet; None if they name none."""
+    source = source or _redis_source(settings)
+    if source is None:
+        return None
+    # Here, not above: redis-py takes 6 MB and 40 ms of a process that may have no Redis.
+    from ledger_db.connections.redis import RedisOptions  # noqa: PLC0415
+    from ledger_db.connections.redis_server import RedisServer  # noqa: PLC0415
+
+    return RedisServer(
+        _provider(source, settings),
+        options=RedisOptions(
+            max_connections=settings.redis_max_connections,
+            pool_timeout_seconds=settings.pool_timeout_seconds,
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            tls=settings.redis_tls,
+            tls_ca_file=settings.redis_tls_ca_file,
+        ),
+        patience_seconds=settings.login_patience_seconds,
+    )
+
+
+def signal_listener(
+    settings: Settings, redis: "RedisServer | None", servers: "Sequence[Server]"
+) -> "SignalListener | None":
+    """Return who hears of rotations of *servers*; None without a Redis, or if nothing can rotate."""
+    rotating = [server for server in servers if server.provider.rotates]
+    if redis is None or not rotating:
+        return None
+    return redis.listener(settings.announcements_channel, rotating)
+
+
+def _sqlite_server(settings: Settings, url: str) -> "Database":
+    # Here, not above: a service does not pay for what only a developer's machine has.
+    from ledger_db.sqlite.file import SqliteFile  # noqa: PLC0415
+    from ledger_db.sqlite.server import SqliteServer  # noqa: PLC0415
+
+    if settings.profile == "production":
+        log.warning("sqlite.in_production")
+    return SqliteServer(SqliteFile.of_url(url), options=_engine_options(settings))
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        pool=settings.pool,
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+        pool_timeout_seconds=settings.pool_timeout_seconds,
+        pool_recycle_seconds=settings.pool_recycle_seconds,
+        pool_pre_ping=settings.pool_pre_ping,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        sslmode=settings.database_sslmode,
+        sslrootcert=settings.database_sslrootcert,
+        echo=settings.echo,
+        log_pool_events=settings.log_pool_events,
+    )
+
+
+def _provider(source: CredentialSource, settings: Settings) -> CredentialProvider:
+    return CredentialProvider(source, Schedule(refresh_interval_seconds=settings.refresh_interval_seconds))
+
+
+def _database_source(settings: Settings) -> CredentialSource | None:
+    if settings.database_secret_id is not None:
+        region_of(settings.database_secret_id)  # a malformed ARN fails here, not at the first read
+        address = Address(
+            host=settings.database_host, port=settings.database_port, database=settings.database_name
+        )
+        return SecretsManagerSource(settings.database_secret_id, "PostgreSQL", address=address)
+    user, host = settings.database_user, settings.database_host
+    if not user or not host:
+        return None
+    port, database = settings.database_port or 5432, settings.database_name or "postgres"
+    if settings.database_iam_auth:
+        return RdsIamSource(user, host, port=port, database=database)
+    return _static(user, settings.database_password, host, port, database)
+
+
+def _redis_source(settings: Settings) -> CredentialSource | None:
+    database = None if settings.redis_db is None else str(settings.redis_db)
+    if settings.redis_secret_id is not None:
+        region_of(settings.redis_secret_id)
+        address = Address(host=settings.redis_host, port=settings.redis_port, database=database)
+        return SecretsManagerSource(settings.redis_secret_id, "Redis", address=address)
+    if settings.redis_host is None:
+        return None
+    return _static(
+        settings.redis_user or "default",
+        settings.redis_password,
+        settings.redis_host,
+        settings.redis_port or 6379,
+        database or "0",
+    )
+
+
+def _static(user: str, password: SecretStr | None, host: str, port: int, database: str) -> StaticSource:
+    given = Password(password.get_secret_value() if password else "")
+    return StaticSource(Credentials(user, given, "settings", host, port, database))

@@ -1,0 +1,98 @@
+"""
+One open manager for a process that has no place to open one: a script, a worker of a task queue.
+
+It is configured by the environment, opened at the first call and closed when the interpreter ends.  A program
+with a beginning and an end of its own (``with``, a FastAPI lifespan) does not need it.
+"""
+
+import atexit
+import os
+import threading
+from concurrent.futures import Future
+
+from ledger_db.manager.connection_manager import ConnectionManager
+
+
+def default_manager() -> ConnectionManager:
+    """
+    Return this process's open manager; the first call opens it, and waits as long as that takes.
+
+    Threads that call it at the same time share one opening, and its failure.  If it failed, or if somebody
+    has closed the manager since, the next call opens a new one from the environment as it is then.
+
+    A forked child inherits an open manager and uses it with connections and threads of its own.  On an event
+    loop use ``async with ConnectionManager()`` instead: this call blocks, and nothing would close the
+    asynchronous half before its loop ends.
+
+    Raises:
+        LedgerDBError: As `ConnectionManager.open`.
+    """
+    return _default.get()
+
+
+class _Default:
+    """The one manager, or its opening under way."""
+
+    def __init__(self) -> None:
+        # Guards the fields below.  Never held while a manager is opened: a child that is forked meanwhile
+        # would wait for a thread that it does not have.
+        self._lock = threading.Lock()
+        self._opening: Future[ConnectionManager] | None = None
+        self._newest: ConnectionManager | None = None
+        self._of_the_parent: list[ConnectionManager] = []
+
+    def get(self) -> ConnectionManager:
+        """Return the manager that is open, or open one, or wait for who does."""
+        with self._lock:
+            if self._newest is not None and self._newest.is_open:
+                return self._newest
+            opening, is_mine = self._opening, self._opening is None
+            if opening is None:
+                opening = self._opening = Future()
+        if is_mine:
+            self._open(opening)
+        return opening.result()
+
+    def close(self) -> None:
+        """Close what is open."""
+        with self._lock:
+            newest, self._newest = self._newest, None
+        if newest is not None:
+            newest.close()
+
+    def after_fork(self) -> None:
+        """Start over in a child, unless the manager was open: then it is the manager that has seen to it."""
+        self._lock = threading.Lock()
+        if self._opening is not None and self._newest is not None:
+            # Half open, by a thread that exists in the parent only.  Kept for good, and never closed: its
+            # sockets are the parent's.
+            self._of_the_parent.append(self._newest)
+            self._newest = None
+        self._opening = None
+
+    def _open(self, opening: "Future[ConnectionManager]") -> None:
+        try:
+            manager = ConnectionManager()
+            with self._lock:
+                self._newest = manager
+            opened = manager.open()
+        except BaseException as error:
+            self._end_opening()
+            opening.set_exception(error)
+            raise
+        self._end_opening()
+        opening.set_result(opened)
+
+    def _end_opening(self) -> None:
+        with self._lock:
+            self._opening = None
+
+
+_default = _Default()
+
+# After the last thread that the interpreter waits for has ended, and before its modules are taken apart.
+atexit.register(_default.close)
+
+# Once, at import: such a hook can never be taken back.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_default.after_fork)

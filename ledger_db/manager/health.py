@@ -1,0 +1,121 @@
+"""What a manager knows about itself, in microseconds: it asks no server.  Nothing in it is secret."""
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import Engine
+from sqlalchemy.pool import QueuePool
+
+from ledger_db.credentials.provider import ProviderStatus
+from ledger_db.transactions.run import TransactionCounters
+
+if TYPE_CHECKING:
+    from ledger_db.credentials.provider import CredentialProvider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolHealth:
+    """
+    The counters of one engine's pool.
+
+    Attributes:
+        driver: The driver's name, which tells the engines apart.
+
+        capacity: The most connections that it ever has.
+
+        checked_out: Connections in use.
+
+        idle: Connections open and free.
+
+        saturated: Whether the next request has to wait.
+    """
+
+    driver: str
+    capacity: int
+    checked_out: int
+    idle: int
+    saturated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerHealth:
+    """
+    One server: its credentials and its pools.
+
+    Attributes:
+        name: ``PostgreSQL`` or ``Redis``.
+
+        ok: False if the secret cannot be read and only a person can mend it.
+
+        credentials: Where they come from, which version, how fresh, what is wrong.
+
+        pools: One for each engine that was used; Redis has none here.
+    """
+
+    name: str
+    ok: bool
+    credentials: ProviderStatus
+    pools: tuple[PoolHealth, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """
+    A snapshot of the whole manager.
+
+    Attributes:
+        ok: Whether the manager is open and all is well with each server.
+
+        state: ``not opened yet``, ``opening``, ``open``, ``closing`` or ``closed``.
+
+        servers: One entry for each configured server.
+
+        transactions: What became of those that `run` was given.
+    """
+
+    __module__ = "ledger_db"
+
+    ok: bool
+    state: str
+    servers: tuple[ServerHealth, ...]
+    transactions: TransactionCounters = field(default_factory=TransactionCounters)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data, ready for JSON."""
+        return asdict(self)
+
+
+class Server(Protocol):
+    """What has a health.  A database has ``made``, its engines so far, and ``options`` too."""
+
+    name: str
+    provider: "CredentialProvider"
+
+
+def server_health(server: Server) -> ServerHealth:
+    """Put together what is known about one server."""
+    status = server.provider.status
+    database: Any = server
+    engines = getattr(database, "made", ())
+    pools = [pool_health(engine, database.options.capacity) for engine in engines]
+    return ServerHealth(
+        name=server.name,
+        ok=status.version is not None and not status.permanent,
+        credentials=status,
+        pools=tuple(pool for pool in pools if pool is not None),
+    )
+
+
+def pool_health(engine: Engine, capacity: int) -> PoolHealth | None:
+    """Return the counters of the pool of *engine*; None for a kind that has none."""
+    pool = engine.pool
+    if not isinstance(pool, QueuePool):
+        return None
+    checked_out = pool.checkedout()
+    return PoolHealth(
+        driver=engine.dialect.driver,
+        capacity=capacity,
+        checked_out=checked_out,
+        idle=pool.checkedin(),
+        saturated=checked_out >= capacity,
+    )

@@ -1,0 +1,74 @@
+"""
+Who comes next, and what may the next version of a PostgreSQL secret differ in?
+
+Who may write AWSPENDING must not be able to send a login, or a change, to another server or another role.
+"""
+
+from typing import Final
+
+from ledger_db.rotation.postgres_login import PORT
+from ledger_db.rotation.protocol import Secret, SecretProblem
+
+_LONGEST_NAME_BYTES: Final = 63
+_CLONE_SUFFIX: Final = "_clone"
+
+
+def clone_of(username: str) -> str:
+    """Return the other one of ``user`` and ``user_clone``."""
+    original = username.removesuffix(_CLONE_SUFFIX)
+    return f"{original}{_CLONE_SUFFIX}" if original == username else original
+
+
+def partner(current: Secret) -> str:
+    """
+    Return the other role of the pair in ``users``.
+
+    Raises:
+        SecretProblem: There is no such pair.
+    """
+    users = current.fields.get("users")
+    if not isinstance(users, list) or len(users) != 2 or not all(isinstance(user, str) for user in users):
+        users = []
+    others = [user for user in users if user and user != current.username]
+    if len(others) != 1:
+        raise SecretProblem(
+            f"field 'users' of secret {current.name!r} has to list two roles, the one in 'username' and "
+            "another; or choose 'postgres-single' in the field 'strategy'"
+        )
+    partner: str = others[0]
+    return partner
+
+
+def check_same_server(current: Secret, pending: Secret) -> None:
+    """
+    Insist on the same host and port.
+
+    Raises:
+        SecretProblem: Names the field.
+    """
+    check_same(current, pending, "host")
+    if current.port(default=PORT) != pending.port(default=PORT):
+        raise SecretProblem("the 'port' in AWSPENDING is not that in AWSCURRENT")
+
+
+def check_same(current: Secret, pending: Secret, name: str) -> None:
+    """
+    Insist on the same content of the field *name*.
+
+    Raises:
+        SecretProblem: Names the field.
+    """
+    if current.fields.get(name) != pending.fields.get(name):
+        raise SecretProblem(f"the {name!r} in AWSPENDING is not that in AWSCURRENT")
+
+
+def check_name(name: str) -> None:
+    """
+    Insist on a role name that PostgreSQL takes as it is.
+
+    Raises:
+        SecretProblem: It is too long.
+    """
+    # Bytes: PostgreSQL cuts a longer name off, silently, and would change the password of another role.
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        raise SecretProblem(f"the role name {name!r} has more than {_LONGEST_NAME_BYTES} bytes")

@@ -1,0 +1,94 @@
+"""When is a server told to look at its secret, once a rotation of it was announced?"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ledger_db.answers.announcement import Announcement, is_same_secret
+from ledger_db.credentials.provider import CredentialProvider
+
+# Two looks at one secret are at least this far apart, whatever is announced: a flood must not become one of
+# requests to Secrets Manager.
+FLOOR_SECONDS = 0.5
+# The announcement may be faster than Secrets Manager's replicas: look 0, 0.5, 1.5, 3.5 and 7.5 s after it.
+_LOOKS = 5
+
+
+class Server(Protocol):
+    """What follows a secret, and can be told to look at it."""
+
+    @property
+    def provider(self) -> CredentialProvider:
+        """Its source has the secret's id as its name."""
+        ...
+
+    def look_now(self) -> None:
+        """Read the secret now."""
+        ...
+
+
+class Hints:
+    """
+    What was announced for each server, until it is followed or given up.
+
+    It has no clock: *now* is seconds on one that never goes back.
+    """
+
+    def __init__(self, servers: Sequence[Server]) -> None:
+        self._hints = [_Hint(server) for server in servers]
+
+    def take(self, announcement: Announcement, now: float) -> bool:
+        """Remember *announcement* for the servers that it means; False if it means none of them."""
+        meant = [hint for hint in self._hints if hint.is_meant_by(announcement)]
+        for hint in meant:
+            hint.want(announcement.version_id, now)
+        return bool(meant)
+
+    def next_at(self) -> float | None:
+        """Return when to `act` next, None if nothing is expected."""
+        return min((hint.due_at for hint in self._hints if hint.looks_left), default=None)
+
+    def act(self, now: float) -> None:
+        """Let those servers look for which it is time."""
+        for hint in self._hints:
+            hint.act(now)
+
+    def look_everywhere(self, now: float) -> None:
+        """Let every server look, once: nobody knows what was announced while nobody listened."""
+        for hint in self._hints:
+            hint.want(None, now)
+        self.act(now)
+
+
+class _Hint:
+    """One server, and what it should find."""
+
+    def __init__(self, server: Server) -> None:
+        self.looks_left = 0
+        self.due_at = 0.0
+        self._server = server
+        self._wanted: str | None = None
+        self._looks = 0
+        self._looked_at: float | None = None
+
+    def is_meant_by(self, announcement: Announcement) -> bool:
+        return is_same_secret(announcement.secret_id, self._server.provider.status.source)
+
+    def want(self, version: str | None, now: float) -> None:
+        self._wanted = version
+        self._looks = 0
+        # Without a version nobody can tell whether the look has found what there was to find.
+        self.looks_left = _LOOKS if version else 1
+        self.due_at = now if self._looked_at is None else max(now, self._looked_at + FLOOR_SECONDS)
+
+    def act(self, now: float) -> None:
+        if not self.looks_left or now < self.due_at:
+            return
+        # Announced twice, or a refused login was faster.
+        if self._wanted is not None and self._server.provider.status.version == self._wanted:
+            self.looks_left = 0
+            return
+        self._server.look_now()
+        self._looked_at = now
+        self.due_at = now + FLOOR_SECONDS * 2.0**self._looks
+        self._looks += 1
+        self.looks_left -= 1

@@ -1,0 +1,206 @@
+"""One SQLite database and both its engines: for development, where no server is wanted."""
+
+import asyncio
+import os
+import sqlite3
+import threading
+import weakref
+from contextlib import closing, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine
+from sqlalchemy.pool import Pool
+
+from ledger_db.connections import engines
+from ledger_db.connections.engines import EngineOptions
+from ledger_db.connections.startup import Note, async_check, check
+from ledger_db.credentials.model import Credentials, Password
+from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.credentials.static import StaticSource
+from ledger_db.errors import ManagerClosed, ServerUnreachable
+from ledger_db.sqlite.engines import create_async_sqlite_engine, create_sqlite_engine
+from ledger_db.sqlite.file import SqliteFile
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_PROBE_TIMEOUT_SECONDS = 1.0
+
+_of_the_parent: list[Pool] = []
+"""Pools that a forked child must neither use nor drop."""
+
+
+class SqliteServer:
+    """
+    Makes a file, or memory, look like a server.  The verbs are those of `PostgresServer`.
+
+    Its credentials are empty and never change, so there is nothing to follow.  Its engines keep no
+    connection, so one event loop after the other may use the asynchronous one.
+    """
+
+    name = "SQLite"
+
+    def __init__(self, file: SqliteFile, *, options: EngineOptions) -> None:
+        nobody = Credentials("", Password(""), "settings", host="", port=0, database=file.name)
+        self.provider = CredentialProvider(StaticSource(nobody))
+        self.options = options
+        self._file = file
+        self._is_closed = False
+
+        # Guards the fields below, so that there is one of each.
+        self._making = threading.Lock()
+        self._engine: Engine | None = None
+        self._async_engine: AsyncEngine | None = None
+        # Somebody is always connected: memory lasts only so long, and whoever leaves a file last has to write
+        # its log back into it, which takes a hundred times as long as a small transaction.
+        self._anchor: sqlite3.Connection | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The one Engine; made at first use."""
+        with self._making:
+            if self._engine is None:
+                self._engine = create_sqlite_engine(
+                    self._file, self.options, before_connect=self._refuse_if_closed
+                )
+            return self._engine
+
+    @property
+    def async_engine(self) -> "AsyncEngine":
+        """The one AsyncEngine; made at first use."""
+        with self._making:
+            if self._async_engine is None:
+                self._async_engine = create_async_sqlite_engine(
+                    self._file, self.options, before_connect=self._refuse_if_closed
+                )
+            return self._async_engine
+
+    @property
+    def made(self) -> tuple[Engine, ...]:
+        """The engines that were made so far, the asynchronous one by its synchronous core."""
+        on_loop = self._async_engine.sync_engine if self._async_engine else None
+        return tuple(engine for engine in (self._engine, on_loop) if engine is not None)
+
+    def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
+        """Open the database, and ask for a row; see `startup.check`."""
+
+        def probe() -> None:
+            self._prepare()
+            engines.ping(self.engine.execution_options(postgresql_readonly=True))
+
+        check(self._where(), probe, timeout_seconds=timeout_seconds, note=note)
+
+    async def async_check(self, *, timeout_seconds: float) -> None:
+        """Same as `check`, with the async engine; with the other one if its driver is not installed."""
+        if find_spec("aiosqlite") is None:
+            await asyncio.to_thread(self.check, timeout_seconds=timeout_seconds)
+            return
+        engine = self.async_engine.execution_options(postgresql_readonly=True)
+
+        async def probe() -> None:
+            await asyncio.to_thread(self._prepare)
+            await engines.async_ping(engine)
+
+        await async_check(self._where(), probe, timeout_seconds=timeout_seconds)
+
+    def probe(self) -> None:
+        """Ask for a row on a connection apart from the pools, which may all be in use; see `Prober`."""
+        self._refuse_if_closed()
+        with closing(self._file.connect(timeout_seconds=_PROBE_TIMEOUT_SECONDS)) as apart:
+            apart.execute("PRAGMA schema_version").fetchone()
+
+    def watch(self) -> None:
+        """Do nothing: these credentials do not rotate."""
+
+    def look_now(self) -> None:
+        """Do nothing: there is no secret to read."""
+
+    def close(self) -> None:
+        """Open nothing any more; what is borrowed is closed when it is returned.  May be called again."""
+        with self._making:
+            self._is_closed = True
+            anchor, self._anchor = self._anchor, None
+        if anchor is not None:
+            anchor.close()
+
+    async def async_close(self) -> None:
+        """Same as `close`: there is nothing that belongs to a loop."""
+        self.close()
+
+    @property
+    def belongs_here(self) -> bool:
+        """Whether closing has to wait for this thread's event loop: never."""
+        return False
+
+    def before_fork(self) -> None:
+        """Leave the file: in a child SQLite would believe that it holds the locks of its parent."""
+        with self._making:
+            if self._anchor is not None and not self._file.is_in_memory:
+                self._anchor.close()
+                self._anchor = None
+
+    def after_fork_in_parent(self) -> None:
+        """Go back to the file."""
+        # It is there for speed only, and nobody could be told here that it failed.
+        with self._making, suppress(sqlite3.Error):
+            if self._anchor is None and not self._is_closed:
+                self._anchor = self._connect()
+
+    def after_fork(self) -> None:
+        """Share no pool with the parent process.  A file is the same one; of memory there are two now."""
+        self._making = threading.Lock()
+        for engine in self.made:
+            _of_the_parent.append(engine.pool)
+            engine.dispose(close=False)
+        self.after_fork_in_parent()
+
+    def _prepare(self) -> None:
+        """Make a file that readers and a writer can use at the same time, and memory that stays."""
+        with self._making:
+            self._refuse_if_closed()
+            try:
+                self._anchor = self._anchor or self._connect()
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                raise ServerUnreachable(f"{self._where()} is locked by another process") from error
+        _anchored.add(self)
+
+    def _connect(self) -> sqlite3.Connection:
+        opened = self._file.connect(timeout_seconds=self.options.pool_timeout_seconds)
+        try:
+            # A file remembers it; memory does without, and says so without an error.
+            opened.execute("PRAGMA journal_mode = WAL").fetchone()
+            # It is the first look that connects to the log.
+            opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _where(self) -> str:
+        return f"{self.name} {self._file}"
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise ManagerClosed("this manager is closed, and opens no connection any more; make a new one")
+
+
+# Those that were opened, and weakly: being known here must not keep one alive.
+_anchored: "weakref.WeakSet[SqliteServer]" = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for server in list(_anchored):
+        server.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for server in list(_anchored):
+        server.after_fork_in_parent()
+
+
+# Once, at import: such a hook can never be taken back.  A child is told by its manager.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
