@@ -30,7 +30,7 @@ from ledger_db.errors import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 SyncDriver = Literal["psycopg2", "psycopg"]
 AsyncDriver = Literal["asyncpg", "psycopg"]

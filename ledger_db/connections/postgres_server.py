@@ -26,7 +26,7 @@ from ledger_db.redaction import describe
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _RENEWAL_TIMEOUT_SECONDS = 60.0
 _CLOSING_TIMEOUT_SECONDS = 5.0

@@ -24,7 +24,7 @@ from ledger_db.errors import LoginRefused, ManagerClosed
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import Meaning, meaning_of
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _AWAY: Final = frozenset({Meaning.LOST, Meaning.UNAVAILABLE})
 PATIENCE_SECONDS = 3.0

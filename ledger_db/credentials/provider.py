@@ -21,7 +21,7 @@ from ledger_db.credentials.schedule import Schedule
 from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, Retryable
 from ledger_db.redaction import describe
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Subscriber = Callable[[Credentials], None]
 Verifier = Callable[[Credentials], None]

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from ledger_db.fastapi.busy import Place
 from ledger_db.redaction import describe
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Finishers:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ledger_db.signals.listener import SignalListener
 
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def database_server(settings: Settings, source: CredentialSource | None = None) -> "Database | None":

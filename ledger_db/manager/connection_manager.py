@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ledger_db.connections.redis_server import RedisServer
     from ledger_db.connections.server import Database
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

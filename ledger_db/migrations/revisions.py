@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from ledger_db.errors import ConfigurationError
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def pending_revisions(

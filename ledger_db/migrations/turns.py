@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from ledger_db.errors import Retryable
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0

@@ -32,7 +32,7 @@ from ledger_db.transactions.sessions import SessionArguments
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 AnySession = TypeVar("AnySession")
 SomeRepository = TypeVar("SomeRepository", bound=Repository[Any])

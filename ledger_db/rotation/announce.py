@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from ledger_db.rotation import redis_login
 from ledger_db.rotation.protocol import TLS, Deadline, Tools
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 DEFAULT_CHANNEL = "ledger_db:rotations"
 # All of it together: the rotation is finished, and whoever waits for it should not wait for this.

@@ -8,7 +8,7 @@ from typing import Any
 from ledger_db.credentials.model import Password
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem, Verdict
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Pause = Callable[[float], None]
 

@@ -18,7 +18,7 @@ from ledger_db.rotation import journal
 from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.protocol import Deadline, Secret, Tools
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 STRATEGY = "label-updated"
 """What announcements say: how the secret came to its new version is not in the event."""

@@ -34,7 +34,7 @@ from ledger_db.rotation.protocol import (
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class PostgresSingleRotator:

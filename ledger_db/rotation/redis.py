@@ -37,7 +37,7 @@ from ledger_db.rotation.redis_login import Node, nodes_of
 if TYPE_CHECKING:
     import redis
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Where an administrator's secret is named: AWS's word for it, and a plain one.
 _ADMIN_FIELDS = ("masterarn", "admin_secret_arn")

@@ -19,7 +19,7 @@ from ledger_db.rotation.protocol import Deadline, Rotator, Secret, SecretProblem
 from ledger_db.rotation.steps import logs_in
 from ledger_db.rotation.versions import Versions
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Repaired(Enum):

@@ -30,7 +30,7 @@ from ledger_db.rotation.steps import Outcome, Steps
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
 from ledger_db.rotation.versions import VISIBLE_SECONDS, Versions
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Announces(Protocol):

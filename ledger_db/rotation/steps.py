@@ -25,7 +25,7 @@ from ledger_db.rotation.protocol import (
 )
 from ledger_db.rotation.versions import Versions
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from ledger_db.errors import ConfigurationError
 from ledger_db.sandbox.processes import end_orphan, reachable_by_others
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 PREFIX = "ledger-db-sandbox-"
 KEPT = "sandbox.json"

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from ledger_db.sandbox.ports import HOST
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Greeting = Callable[[asyncio.StreamReader, asyncio.StreamWriter, ssl.SSLContext], Awaitable[bytes | None]]
 """

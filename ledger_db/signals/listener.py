@@ -20,7 +20,7 @@ from ledger_db.errors import Retryable
 from ledger_db.redaction import describe
 from ledger_db.signals.hints import Hints, Server
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # An idle connection is asked for a sign of life this often: a firewall that forgets it says nothing.
 _PING_SECONDS = 20.0

@@ -20,7 +20,7 @@ from ledger_db.stand_in.requests import Request, Response, validate
 from ledger_db.stand_in.rotations import Rotations
 from ledger_db.stand_in.store import SecretStore
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _OPERATIONS: Mapping[str, Callable[[SecretStore, Request], Response]] = {
     "BatchGetSecretValue": secret_operations.batch_get_secret_value,

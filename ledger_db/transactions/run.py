@@ -31,7 +31,7 @@ from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
