@@ -41,8 +41,7 @@ _OURS: Final = (
     "ledger_db/__init__.py",
     "ledger_db/_front_door.py",
     "ledger_db/redaction.py",
-    "ledger_db/credentials/__init__.py",
-    "ledger_db/credentials/model.py",
+    "ledger_db/answers/*.py",
     "ledger_db/errors.py",
     "ledger_db/rotation/*.py",
 )

@@ -10,10 +10,10 @@ from ledger_db._front_door import front_door
 
 if TYPE_CHECKING:
     from ledger_db._version import __version__ as __version__
+    from ledger_db.answers.secret import Password as Password
     from ledger_db.credentials.model import (
         Credentials as Credentials,
         CredentialSource as CredentialSource,
-        Password as Password,
     )
     from ledger_db.credentials.provider import CredentialProvider as CredentialProvider
     from ledger_db.credentials.rds_iam import RdsIamSource as RdsIamSource

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from infra.wheels import PYTHON
+from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.rotation import journal
 from ledger_db.rotation.events import moved_in
-from ledger_db.rotation.protocol import Secret, SecretProblem, Tools
+from ledger_db.rotation.protocol import Tools
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
 from tests.cloudformation import Stack
 

@@ -12,7 +12,7 @@ import pytest
 from examples.trust_ledger.app import create_app
 from examples.trust_ledger.migrate import OWNER as LEDGER_OWNER, SERVICE, migrate
 from ledger_db import ConnectionManager, Credentials, Settings
-from ledger_db.credentials.model import Password
+from ledger_db.answers.secret import Password
 from ledger_db.credentials.static import StaticSource
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.seed import OWNER

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.rotation.passwords import new_password
-from ledger_db.rotation.protocol import Deadline, Probe, Secret, SecretProblem, ServerProblem, Verdict
+from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
 
 @dataclass
@@ -24,7 +26,7 @@ class MemoryServer:
     """
 
     passwords: dict[str, str]
-    trouble: Verdict | None = None
+    trouble: Reason | None = None
     failed_check: set[str] = field(default_factory=set)
     changes: int = 0
 
@@ -33,8 +35,8 @@ class MemoryServer:
         if self.trouble is not None:
             return Probe(self.trouble, f"the server says {self.trouble.value}")
         if self.passwords.get(secret.username) == secret.password:
-            return Probe(Verdict.OK)
-        return Probe(Verdict.REFUSED, "the server refused the password")
+            return Probe()
+        return Probe(Reason.REFUSED, "the server refused the password")
 
     def learn(self, secret: Secret) -> None:
         """Set a password."""
@@ -88,12 +90,12 @@ class MemoryRotator:
         if not probe.ok:
             raise ServerProblem(probe)
         if pending.password in self._server.failed_check:
-            raise ServerProblem(Probe(Verdict.FAILED_CHECK, "it logs in and cannot do anything"))
+            raise ServerProblem(Probe(Reason.FAILED_CHECK, "it logs in and cannot do anything"))
 
     def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
         """Set the password as any helper that logs in."""
         if not self.keeps_current and not any(self._server.login(helper).ok for helper in helpers):
-            raise ServerProblem(Probe(Verdict.REFUSED, "nobody logs in"))
+            raise ServerProblem(Probe(Reason.REFUSED, "nobody logs in"))
         self._server.learn(wanted)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:

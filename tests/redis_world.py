@@ -10,7 +10,9 @@ from typing import Any
 
 import redis
 
-from ledger_db.rotation.protocol import TLS, Secret, Tools
+from ledger_db.answers.secret import Secret
+from ledger_db.answers.tls import TLS
+from ledger_db.rotation.protocol import Tools
 from ledger_db.rotation.redis import hashed
 from ledger_db.sandbox import Sandbox
 

@@ -11,7 +11,8 @@ import boto3.session
 import psycopg2
 from botocore.config import Config
 
-from ledger_db.rotation.protocol import TLS, Deadline
+from ledger_db.answers.tls import TLS
+from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.request import Request
 from ledger_db.rotation.runner import Rules, Runner
 from ledger_db.rotation.steps import STEPS, Outcome

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy.exc import PendingRollbackError
 
-from ledger_db.answers.postgres import sqlstate_of
+from ledger_db.answers.login_errors import sqlstate_of
 from ledger_db.connections.hangup import may_have_hung_up
 from ledger_db.errors import OutcomeUnknown
 from ledger_db.redaction import describe

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from ledger_db.answers.tls import SslMode
 from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.login import Logins
 from ledger_db.connections.pool_events import log_pool_events
 from ledger_db.connections.stamping import on_trial, stamp_connections
-from ledger_db.connections.tls import SslMode, asyncpg_security, libpq_security
+from ledger_db.connections.tls import asyncpg_security, libpq_security
 from ledger_db.credentials.model import Credentials
 from ledger_db.errors import ConfigurationError
 

@@ -25,7 +25,8 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ledger_db.answers.postgres import Verdict, judge
+from ledger_db.answers.login_errors import judge
+from ledger_db.answers.reason import Verdict
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.errors import LoginRefused, ManagerClosed

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 from sqlalchemy.pool import Pool
 
-from ledger_db.answers.postgres import Verdict, judge
+from ledger_db.answers.login_errors import judge
+from ledger_db.answers.reason import Verdict
 from ledger_db.connections import engines
 from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins

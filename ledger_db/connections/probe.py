@@ -19,7 +19,8 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Final
 
-from ledger_db.answers.postgres import Verdict, judge
+from ledger_db.answers.login_errors import judge
+from ledger_db.answers.reason import Verdict
 from ledger_db.errors import LoginRefused, ManagerClosed
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import Meaning, meaning_of

@@ -9,7 +9,8 @@ from dataclasses import replace
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from ledger_db.answers.postgres import Verdict, judge
+from ledger_db.answers.login_errors import judge
+from ledger_db.answers.reason import Verdict
 from ledger_db.connections import redis as clients
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop

@@ -22,7 +22,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from ledger_db.answers.postgres import Verdict, judge
+from ledger_db.answers.login_errors import judge
+from ledger_db.answers.reason import Verdict
 from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, ServerUnreachable
 from ledger_db.redaction import describe
 

@@ -1,19 +1,11 @@
-"""
-How is a connection to PostgreSQL protected, and is the server who it says it is?
-
-Decided by the host that a login goes to: no plaintext beyond this machine unless it is asked for by name.
-"""
+"""How is each driver told to protect a connection to PostgreSQL?"""
 
 import ssl
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from ledger_db.answers.tls import TLS, VERIFYING, SslMode
 from ledger_db.errors import ConfigurationError
 from ledger_db.redaction import describe
-
-SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_VERIFYING = frozenset({"verify-ca", "verify-full"})
 
 
 class Options(Protocol):
@@ -30,22 +22,9 @@ class Options(Protocol):
         ...
 
 
-def sslmode_for(options: Options, host: str) -> SslMode:
-    """Return what applies to *host*: ``verify-full``, on this machine ``prefer``, unless *options* say."""
-    is_here = host in _LOOPBACK or host.startswith("/")
-    return options.sslmode or ("prefer" if is_here else "verify-full")
-
-
 def libpq_security(options: Options, host: str) -> dict[str, Any]:
     """Return psycopg's arguments for a login at *host*."""
-    mode = sslmode_for(options, host)
-    if options.sslrootcert:
-        return {"sslmode": mode, "sslrootcert": options.sslrootcert}
-    if mode in _VERIFYING:
-        # psycopg2 may bring a libpq that does not know "system"; OpenSSL's own file is what Python uses too.
-        authorities = ssl.get_default_verify_paths().cafile
-        return {"sslmode": mode, "sslrootcert": authorities or "system"}
-    return {"sslmode": mode}
+    return _tls(options).for_libpq(host)
 
 
 def asyncpg_security(options: Options, host: str) -> dict[str, Any]:
@@ -55,9 +34,13 @@ def asyncpg_security(options: Options, host: str) -> dict[str, Any]:
     Raises:
         ConfigurationError: The certificates cannot be read.
     """
-    mode = sslmode_for(options, host)
+    mode = _tls(options).mode_for(host)
     # As text, asyncpg would look for the certificates in the home folder only.
-    return {"ssl": _context(mode, options.sslrootcert) if mode in _VERIFYING else mode}
+    return {"ssl": _context(mode, options.sslrootcert) if mode in VERIFYING else mode}
+
+
+def _tls(options: Options) -> TLS:
+    return TLS(mode=options.sslmode, ca_file=options.sslrootcert)
 
 
 def _context(mode: SslMode, sslrootcert: str | None) -> ssl.SSLContext:

@@ -3,24 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ledger_db.answers.secret import Password
+
 Stage = Literal["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"]
 """A staging label of Secrets Manager; sources without labels know only ``AWSCURRENT``."""
-
-
-class Password(str):
-    """
-    A string that does not show itself.
-
-    Drivers need a real ``str``.  Tools that print the local variables of every frame of a traceback use
-    ``repr()``, and the frames of a failed login hold the password.
-    """
-
-    __module__ = "ledger_db"
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 @dataclass(frozen=True, slots=True)

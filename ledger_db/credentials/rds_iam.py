@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ledger_db.credentials.model import Credentials, Password, Stage
+from ledger_db.answers.secret import Password
+from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.errors import ConfigurationError, CredentialsUnavailable
 from ledger_db.redaction import describe, hide_secrets_of_botocore
 

@@ -5,8 +5,9 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ledger_db.answers.secret import AnswerProblem, Server
+from ledger_db.credentials.from_secret import Address, credentials_from
 from ledger_db.credentials.model import Credentials, Stage
-from ledger_db.credentials.secret_json import Address, Server, credentials_from
 from ledger_db.errors import ConfigurationError, CredentialsUnavailable, LedgerDBError
 from ledger_db.redaction import describe, hide_secrets_of_botocore
 
@@ -105,12 +106,10 @@ class SecretsManagerSource:
         answer = self._get_secret_value(stage)
         if answer is None:
             return None
-        text = answer.get("SecretString") or answer.get("SecretBinary") or ""
-        if not isinstance(text, str | bytes):
-            raise CredentialsUnavailable(f"{self._what()} gave a value that is no text")
-        return credentials_from(
-            text, self._server, secret_id=self._secret_id, version=answer["VersionId"], address=self._address
-        )
+        try:
+            return credentials_from(answer, self._server, secret_id=self._secret_id, address=self._address)
+        except AnswerProblem as error:
+            raise CredentialsUnavailable(f"{self._what()} gave an answer that is none of its own") from error
 
     def forget_client(self) -> None:
         """Make a new client at the next read: after a fork, sockets would be shared with the parent."""
@@ -135,8 +134,6 @@ class SecretsManagerSource:
         except (AttributeError, TypeError) as error:
             # What botocore's parser raises for JSON that is no object, as from something in between.
             raise CredentialsUnavailable(f"{self._what()} gave an answer that is none of its own") from error
-        if not isinstance(answer.get("VersionId"), str):
-            raise CredentialsUnavailable(f"{self._what()} answered without a version")
         return answer
 
     def _made_client(self) -> Any:

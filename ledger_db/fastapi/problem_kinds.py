@@ -13,7 +13,8 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ledger_db.answers.postgres import Verdict, judge
+from ledger_db.answers.login_errors import judge
+from ledger_db.answers.reason import Verdict
 from ledger_db.connections import stamping
 from ledger_db.errors import (
     ConfigurationError,

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from ledger_db.answers.secret import Password
 from ledger_db.connections.engines import EngineOptions
 from ledger_db.connections.postgres_server import Drivers, PostgresServer
-from ledger_db.credentials.model import Credentials, CredentialSource, Password
+from ledger_db.credentials.from_secret import Address
+from ledger_db.credentials.model import Credentials, CredentialSource
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.rds_iam import RdsIamSource
 from ledger_db.credentials.schedule import Schedule
-from ledger_db.credentials.secret_json import Address
 from ledger_db.credentials.secrets_manager import SecretsManagerSource, region_of
 from ledger_db.credentials.static import StaticSource
 from ledger_db.settings import Settings

@@ -6,9 +6,10 @@ import uuid
 
 import click
 
+from ledger_db.answers.tls import MODES, TLS, SslMode
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.rotation.handler import announcer, client_maker
-from ledger_db.rotation.protocol import TLS, Deadline, Verdict
+from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.request import Request
 from ledger_db.rotation.runner import Findings, Rules, Runner
 from ledger_db.rotation.steps import STEPS
@@ -38,7 +39,7 @@ def rotate(
     repair: bool,
     retire: bool,
     strategy: str | None,
-    sslmode: str | None,
+    sslmode: SslMode | None,
     sslrootcert: str | None,
     timeout_seconds: float,
 ) -> int:
@@ -74,10 +75,13 @@ def rotate(
     return 0
 
 
-def _tls(mode: str | None, ca_file: str | None) -> TLS:
+def _tls(mode: SslMode | None, ca_file: str | None) -> TLS:
     # The same variables as for an application: whoever can connect with them can rotate with them.
+    named = mode or os.environ.get("LEDGER_DB_DATABASE_SSLMODE") or None
+    if named not in (None, *MODES):
+        raise click.UsageError(f"LEDGER_DB_DATABASE_SSLMODE is none of {', '.join(MODES)}")
     return TLS(
-        mode=mode or os.environ.get("LEDGER_DB_DATABASE_SSLMODE") or None,
+        mode=next((mode for mode in MODES if mode == named), None),
         ca_file=ca_file or os.environ.get("LEDGER_DB_DATABASE_SSLROOTCERT") or None,
     )
 
@@ -104,10 +108,10 @@ def _report(findings: Findings) -> int:
     click.echo(f"strategy: {findings.strategy}")
     for label, version in sorted(findings.versions.items()):
         probe = findings.probes.get(label)
-        answer = "with AWSCURRENT" if probe is None else probe.what or probe.verdict.value
+        answer = "with AWSCURRENT" if probe is None else probe.what or probe.outcome
         click.echo(f"  {label:<12} {version}  {answer}")
     for sentence in findings.drift:
         click.echo(f"  drift: {sentence}")
     current = findings.probes.get("AWSCURRENT")
-    good = current is not None and current.verdict is Verdict.OK and "AWSPENDING" not in findings.probes
+    good = current is not None and current.ok and "AWSPENDING" not in findings.probes
     return 0 if good and not findings.drift else _NOT_GOOD

@@ -16,8 +16,9 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 
+from ledger_db.answers.tls import TLS
 from ledger_db.rotation import redis_login
-from ledger_db.rotation.protocol import TLS, Deadline, Tools
+from ledger_db.rotation.protocol import Deadline, Tools
 
 log: logging.Logger = logging.getLogger(__name__)
 

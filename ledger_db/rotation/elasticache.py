@@ -13,10 +13,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret
 from ledger_db.rotation import redis_login
 from ledger_db.rotation.elasticache_api import Groups, Pause, Users
 from ledger_db.rotation.passwords import new_password
-from ledger_db.rotation.protocol import Deadline, Probe, Secret, ServerProblem, Tools, Verdict
+from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem, Tools
 from ledger_db.rotation.redis import same_but_for_password
 from ledger_db.rotation.redis_login import nodes_of
 
@@ -169,7 +171,7 @@ def _verify_patiently(secret: Secret, tools: Tools, deadline: Deadline, *, pause
         try:
             redis_login.verify(secret, nodes_of(secret), tools.tls, deadline)
         except ServerProblem as problem:
-            refused = problem.probe.verdict is Verdict.REFUSED
+            refused = problem.reason is Reason.REFUSED
             if not refused or lag_ends.remaining_seconds <= _LAG_POLL_SECONDS:
                 raise
             pause(_LAG_POLL_SECONDS)

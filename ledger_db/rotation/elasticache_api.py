@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ledger_db.credentials.model import Password
-from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem, Verdict
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Password
+from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -15,15 +16,15 @@ Pause = Callable[[float], None]
 _POLL_SECONDS = 2.0
 
 # What these mean is the same for every call; any other code is reported by its name.
-_VERDICTS: Mapping[str, tuple[Verdict, str]] = {
-    "AccessDenied": (Verdict.FORBIDDEN, "the role of this function may not do that"),
-    "AccessDeniedException": (Verdict.FORBIDDEN, "the role of this function may not do that"),
-    "InvalidReplicationGroupState": (Verdict.NOT_READY, "another change is in progress"),
-    "InvalidUserState": (Verdict.NOT_READY, "another change is in progress"),
-    "ReplicationGroupNotFoundFault": (Verdict.FAILED_CHECK, "there is no such replication group"),
-    "RequestLimitExceeded": (Verdict.NOT_READY, "too many requests"),
-    "Throttling": (Verdict.NOT_READY, "too many requests"),
-    "UserNotFound": (Verdict.FAILED_CHECK, "there is no such user"),
+_REASONS: Mapping[str, tuple[Reason, str]] = {
+    "AccessDenied": (Reason.FORBIDDEN, "the role of this function may not do that"),
+    "AccessDeniedException": (Reason.FORBIDDEN, "the role of this function may not do that"),
+    "InvalidReplicationGroupState": (Reason.NOT_READY, "another change is in progress"),
+    "InvalidUserState": (Reason.NOT_READY, "another change is in progress"),
+    "ReplicationGroupNotFoundFault": (Reason.FAILED_CHECK, "there is no such replication group"),
+    "RequestLimitExceeded": (Reason.NOT_READY, "too many requests"),
+    "Throttling": (Reason.NOT_READY, "too many requests"),
+    "UserNotFound": (Reason.FAILED_CHECK, "there is no such user"),
 }
 
 
@@ -141,11 +142,11 @@ def _translated(what: str, *, is_set: bool = False) -> Iterator[None]:
         code = str(error.response.get("Error", {}).get("Code", "Unknown"))
         if is_set and code in {"InvalidParameterCombination", "InvalidParameterValue"}:
             raise _NothingToSetError from None
-        verdict, why = _VERDICTS.get(code, (Verdict.UNKNOWN, f"AWS answered {code}"))
+        reason, why = _REASONS.get(code, (Reason.UNKNOWN, f"AWS answered {code}"))
         # Its code and no text, and not itself: AWS's words may repeat a parameter, and one is the password.
-        raise ServerProblem(Probe(verdict, f"{what}: {why}")) from None
+        raise ServerProblem(Probe(reason, f"{what}: {why}")) from None
     except BotoCoreError as error:
-        raise ServerProblem(Probe(Verdict.NO_ANSWER, f"{what}: {type(error).__name__}")) from None
+        raise ServerProblem(Probe(Reason.NO_ANSWER, f"{what}: {type(error).__name__}")) from None
 
 
 def _is_settled(group: Mapping[str, Any]) -> bool:

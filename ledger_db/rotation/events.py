@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from ledger_db.answers.secret import Secret
 from ledger_db.rotation import journal
 from ledger_db.rotation.announce import Announcer
-from ledger_db.rotation.protocol import Deadline, Secret, Tools
+from ledger_db.rotation.protocol import Deadline, Tools
 
 log: logging.Logger = logging.getLogger(__name__)
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import SecretProblem
 from ledger_db.errors import RotationFailed
-from ledger_db.rotation.protocol import OutOfTime, SecretProblem, ServerProblem, Verdict
+from ledger_db.rotation.protocol import OutOfTime, ServerProblem
 
 
 class StepFailed(RotationFailed):
@@ -188,20 +190,22 @@ class ServerOdd(StepFailed):
     next_move = "see the cause"
 
 
-_BY_VERDICT: dict[Verdict, type[StepFailed]] = {
-    Verdict.REFUSED: PasswordRefused,
-    Verdict.EXPIRED: PasswordExpired,
-    Verdict.NO_DATABASE: DatabaseMissing,
-    Verdict.CLOSED_PORT: PortClosed,
-    Verdict.NO_ADDRESS: HostUnknown,
-    Verdict.NO_ANSWER: HostSilent,
-    Verdict.WRONG_CERTIFICATE: CertificateWrong,
-    Verdict.NO_TLS: TLSMissing,
-    Verdict.TOO_MANY_CONNECTIONS: ConnectionsExhausted,
-    Verdict.NOT_READY: ServerNotReady,
-    Verdict.FORBIDDEN: ActionForbidden,
-    Verdict.FAILED_CHECK: CheckFailed,
-    Verdict.UNKNOWN: ServerOdd,
+_BY_REASON: dict[Reason, type[StepFailed]] = {
+    Reason.REFUSED: PasswordRefused,
+    Reason.EXPIRED: PasswordExpired,
+    Reason.NO_DATABASE: DatabaseMissing,
+    Reason.CLOSED_PORT: PortClosed,
+    Reason.NO_ADDRESS: HostUnknown,
+    Reason.NO_ANSWER: HostSilent,
+    Reason.WRONG_CERTIFICATE: CertificateWrong,
+    Reason.NO_TLS: TLSMissing,
+    Reason.TOO_MANY_CONNECTIONS: ConnectionsExhausted,
+    Reason.NOT_READY: ServerNotReady,
+    Reason.FORBIDDEN: ActionForbidden,
+    Reason.NO_LOGIN: ActionForbidden,
+    Reason.FAILED_CHECK: CheckFailed,
+    Reason.UNSUPPORTED: ServerOdd,
+    Reason.UNKNOWN: ServerOdd,
 }
 
 
@@ -231,7 +235,7 @@ def explained(where: str, state: Callable[[], str]) -> Iterator[None]:
     except Stopped as error:
         raise _failure(error.kind, where, error.what, state()) from error
     except ServerProblem as error:
-        raise _failure(_BY_VERDICT[error.probe.verdict], where, error.probe.what, state()) from error
+        raise _failure(_BY_REASON[error.reason], where, error.probe.what, state()) from error
     except SecretProblem as error:
         raise _failure(SecretUnusable, where, str(error), state()) from error
     except OutOfTime as error:

@@ -13,17 +13,21 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
+from ledger_db.answers.tls import MODES, TLS
 from ledger_db.errors import ConfigurationError
 from ledger_db.rotation import journal
-from ledger_db.rotation.protocol import TLS, Deadline, Tools
+from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.rotation.request import Request
 from ledger_db.rotation.runner import Announces, Rules, Runner
 from ledger_db.rotation.strategies import STRATEGIES
 
+T = TypeVar("T", bound=str)
+
 _PREFIX: Final = "LEDGER_DB_ROTATION_"
-_MODES: Final = frozenset({"verify-full", "verify-ca", "require", "disable"})
+# The two others leave it to the server whether passwords are sent in clear.
+_MODES: Final = tuple(mode for mode in MODES if mode not in {"allow", "prefer"})
 # Enough for the error to be raised and written before Lambda ends the process.
 _MARGIN_SECONDS: Final = 1.0
 # All attempts together end within twelve seconds, waits included: a network without a way to Secrets Manager
@@ -83,7 +87,7 @@ def rules_from(environment: Mapping[str, str]) -> Rules:
         )
     return Rules(
         allowed=allowed,
-        strategy=_one_of("STRATEGY", configured("STRATEGY"), frozenset(STRATEGIES)),
+        strategy=_one_of("STRATEGY", configured("STRATEGY"), tuple(STRATEGIES)),
         tls=TLS(mode=_one_of("SSLMODE", configured("SSLMODE"), _MODES), ca_file=configured("SSLROOTCERT")),
         only_if_enabled=True,
     )
@@ -138,7 +142,8 @@ def _write_line(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _one_of(name: str, value: str | None, choices: frozenset[str]) -> str | None:
-    if value is not None and value not in choices:
+def _one_of(name: str, value: str | None, choices: tuple[T, ...]) -> T | None:
+    chosen = next((choice for choice in choices if choice == value), None)
+    if value is not None and chosen is None:
         raise ConfigurationError(f"{_PREFIX}{name} is none of {', '.join(sorted(choices))}; mend it")
-    return value
+    return chosen

@@ -27,7 +27,6 @@ FIELDS: Final = frozenset(
         "stage",
         "step",
         "strategy",
-        "verdict",
         "version",
     }
 )

@@ -1,13 +1,11 @@
 """What do the answers of Secrets Manager say: labels, values, refusals?"""
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ledger_db.answers.secret import AnswerProblem, Secret, secret_in
 from ledger_db.rotation.failures import SecretsManagerDenied, SecretsManagerFailed, Stopped
-from ledger_db.rotation.protocol import Secret, SecretProblem
 
 CURRENT: Final = "AWSCURRENT"
 PENDING: Final = "AWSPENDING"
@@ -69,16 +67,10 @@ def secret_from(answer: Mapping[str, Any], *, name: str) -> Secret:
 
         Stopped: It is no such answer.
     """
-    text = answer.get("SecretString") or answer.get("SecretBinary")
-    if text is None or "VersionId" not in answer:
-        raise Stopped(SecretsManagerFailed, "Secrets Manager answered GetSecretValue with something else")
-    fields: object = None
-    # The errors of the parser hold the whole secret; nothing may keep them as its context.
-    with suppress(UnicodeDecodeError, json.JSONDecodeError):
-        fields = json.loads(text)
-    if not isinstance(fields, dict):
-        raise SecretProblem(f"secret {name!r} is no JSON object")
-    return Secret(name, answer["VersionId"], fields)
+    try:
+        return secret_in(answer, name=name)
+    except AnswerProblem as error:
+        raise Stopped(SecretsManagerFailed, str(error)) from error
 
 
 def code_of(error: Any) -> str:

@@ -15,21 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
 from ledger_db.rotation import postgres_roles, scram
 from ledger_db.rotation.passwords import new_password
-from ledger_db.rotation.postgres_admin import admin_of, has_admin
+from ledger_db.rotation.postgres_admin import admin_of
 from ledger_db.rotation.postgres_checks import check_name, check_same, check_same_server, clone_of, partner
 from ledger_db.rotation.postgres_login import probe, session
-from ledger_db.rotation.protocol import (
-    Deadline,
-    OutOfTime,
-    Probe,
-    Secret,
-    SecretProblem,
-    ServerProblem,
-    Tools,
-    Verdict,
-)
+from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
@@ -75,7 +68,7 @@ class PostgresSingleRotator:
             with session(current, self._tools.tls, deadline) as cursor:
                 set_password(cursor, pending)
         except ServerProblem as problem:
-            if problem.probe.verdict is not Verdict.FORBIDDEN or not has_admin(pending):
+            if problem.reason is not Reason.FORBIDDEN or pending.administrator_field is None:
                 raise
             with _administration(current, self._tools, deadline) as cursor:
                 set_password(cursor, pending)
@@ -120,7 +113,7 @@ class PostgresAlternatingRotator:
 
     def next_secret(self, current: Secret) -> Mapping[str, Any]:
         """Change to the other role of the pair, with a new password."""
-        if not has_admin(current):
+        if current.administrator_field is None:
             raise SecretProblem(
                 f"field 'masterarn' of secret {current.name!r} is missing; the alternating strategy needs an "
                 "administrator's secret there, or choose 'postgres-single' in the field 'strategy'"
@@ -130,7 +123,7 @@ class PostgresAlternatingRotator:
     def check(self, current: Secret, pending: Secret) -> None:
         """Insist on the same server, the same administrator and the other role of the pair."""
         check_same_server(current, pending)
-        for name in ("masterarn", "admin_secret_arn", "users"):
+        for name in (*ADMINISTRATOR_FIELDS, "users"):
             check_same(current, pending, name)
         if pending.username != self._other(current):
             raise SecretProblem(f"the 'username' in AWSPENDING is not the one after {current.username!r}")
@@ -176,7 +169,7 @@ class PostgresAlternatingRotator:
             return
         if not self._clone:
             what = f"role {pending.username} does not exist at {current.host}; the pair is made beforehand"
-            raise ServerProblem(Probe(Verdict.FAILED_CHECK, what))
+            raise ServerProblem(Probe(Reason.FAILED_CHECK, what))
         names = {"new": sql.Identifier(pending.username), "model": sql.Identifier(current.username)}
         cursor.execute(sql.SQL("CREATE ROLE {new} LOGIN").format(**names))
         cursor.execute(sql.SQL("GRANT {model} TO {new}").format(**names))
@@ -204,9 +197,7 @@ def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
     if found != (pending.username,):
         # A pooler or a user name map in between: what was tested is then not what was set.
         raise ServerProblem(
-            Probe(
-                Verdict.FAILED_CHECK, f"whoever logs in as {pending.username} is another user on the server"
-            )
+            Probe(Reason.FAILED_CHECK, f"whoever logs in as {pending.username} is another user on the server")
         )
 
 
@@ -217,10 +208,10 @@ def _revert(wanted: Secret, helpers: tuple[Secret, ...], tools: Tools, deadline:
             with session(helper, tools.tls, deadline) as cursor:
                 set_password(cursor, wanted)
             return
-    if not has_admin(wanted):
+    if wanted.administrator_field is None:
         raise ServerProblem(
             Probe(
-                Verdict.REFUSED,
+                Reason.REFUSED,
                 f"no version of the secret logs in as {wanted.username}, and it names no administrator",
             )
         )
@@ -229,13 +220,13 @@ def _revert(wanted: Secret, helpers: tuple[Secret, ...], tools: Tools, deadline:
 
 
 def _explained(secret: Secret, probe: Probe, tools: Tools, deadline: Deadline) -> Probe:
-    if probe.verdict is not Verdict.REFUSED or not has_admin(secret):
+    if probe.reason is not Reason.REFUSED or secret.administrator_field is None:
         return probe
     try:
         with _administration(secret, tools, deadline) as cursor:
             if postgres_roles.has_expired(cursor, secret.username):
                 return Probe(
-                    Verdict.EXPIRED, f"role {secret.username} has expired (VALID UNTIL is in the past)"
+                    Reason.EXPIRED, f"role {secret.username} has expired (VALID UNTIL is in the past)"
                 )
     except (ServerProblem, SecretProblem, OutOfTime) as problem:
         # The closer look is a courtesy; what is reported is the refusal.

@@ -8,17 +8,11 @@ logs in only where its own secret, or RDS itself, says that it belongs.
 
 from typing import Any, Final
 
-from ledger_db.rotation.postgres_login import PORT, database_of
-from ledger_db.rotation.protocol import Secret, SecretProblem, Tools
+from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.rotation.protocol import Tools
 
-_FIELDS: Final = ("admin_secret_arn", "masterarn")
 _INSTANCE_TAG: Final = "aws:rds:primarydbinstancearn"
 _CLUSTER_TAG: Final = "aws:rds:primarydbclusterarn"
-
-
-def has_admin(secret: Secret) -> bool:
-    """Whether *secret* names an administrator's secret."""
-    return any(secret.fields.get(name) for name in _FIELDS)
 
 
 def admin_of(secret: Secret, tools: Tools) -> Secret:
@@ -28,25 +22,26 @@ def admin_of(secret: Secret, tools: Tools) -> Secret:
     Raises:
         SecretProblem: There is none, it belongs to another server, or it is the application itself.
     """
-    field = next((name for name in _FIELDS if secret.fields.get(name)), None)
+    field = secret.administrator_field
     if field is None:
-        raise SecretProblem(f"field 'masterarn' of secret {secret.name!r} is missing")
+        raise secret.problem("masterarn", "the name or ARN of an administrator's secret")
     secret_id = secret.text(field)
     admin = tools.read_secret(secret_id)
+    admin.check_engine("PostgreSQL")
     if admin.username in {secret.username, *(secret.fields.get("users") or ())}:
         raise SecretProblem(f"the administrator in {field!r} is a user of the application itself")
     host, port = _address(admin, secret_id, tools)
-    if (host, port) != (secret.host, secret.port(default=PORT)) and not _belongs(secret.host, host, tools):
+    if (host, port) != (secret.host, secret.port("PostgreSQL")) and not _belongs(secret.host, host, tools):
         raise SecretProblem(f"the administrator in {field!r} belongs to another server than 'host'")
     # To the address of its own secret, which for a reader endpoint is the writer: only that takes changes.
-    changes = {"host": host, "port": port, "dbname": database_of(secret)}
+    changes = {"host": host, "port": port, "dbname": secret.database("PostgreSQL")}
     return Secret(admin.name, admin.version, {**admin.fields, **changes})
 
 
 def _address(admin: Secret, secret_id: str, tools: Tools) -> tuple[str, int]:
     """Return where *admin* belongs; RDS-managed secrets have no address, but tags that lead to it."""
     if "host" in admin.fields:
-        return admin.host, admin.port(default=PORT)
+        return admin.host, admin.port("PostgreSQL")
     tags = {
         tag["Key"].lower(): tag["Value"]
         for tag in tools.client("secretsmanager").describe_secret(SecretId=secret_id).get("Tags", ())

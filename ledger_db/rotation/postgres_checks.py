@@ -6,8 +6,7 @@ Who may write AWSPENDING must not be able to send a login, or a change, to anoth
 
 from typing import Final
 
-from ledger_db.rotation.postgres_login import PORT
-from ledger_db.rotation.protocol import Secret, SecretProblem
+from ledger_db.answers.secret import Secret, SecretProblem
 
 _LONGEST_NAME_BYTES: Final = 63
 _CLONE_SUFFIX: Final = "_clone"
@@ -47,7 +46,7 @@ def check_same_server(current: Secret, pending: Secret) -> None:
         SecretProblem: Names the field.
     """
     check_same(current, pending, "host")
-    if current.port(default=PORT) != pending.port(default=PORT):
+    if current.port("PostgreSQL") != pending.port("PostgreSQL"):
         raise SecretProblem("the 'port' in AWSPENDING is not that in AWSCURRENT")
 
 

@@ -9,43 +9,11 @@ retries and events.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Protocol
 
-from ledger_db.credentials.model import Password
-
-
-class Verdict(Enum):
-    """What came of trying to log in.  Only after ``REFUSED`` may anything be written to the server."""
-
-    OK = "ok"
-    REFUSED = "refused"
-    """Wrong password or no such user: an answer about the credentials, from the right server."""
-
-    EXPIRED = "expired"
-    """The password is beyond its validity; the server says "refused", an administrator sees why."""
-
-    NO_DATABASE = "no_database"
-    CLOSED_PORT = "closed_port"
-    NO_ADDRESS = "no_address"
-    """The name of the host is not known to DNS."""
-
-    NO_ANSWER = "no_answer"
-    """Silence: a security group, a route, a host that is down."""
-
-    WRONG_CERTIFICATE = "wrong_certificate"
-    NO_TLS = "no_tls"
-    TOO_MANY_CONNECTIONS = "too_many_connections"
-    NOT_READY = "not_ready"
-    """The server is starting, stopping, or being changed by its operator."""
-
-    FORBIDDEN = "forbidden"
-    """Logged in, or turned away before the password, by a rule: pg_hba.conf, a missing privilege."""
-
-    FAILED_CHECK = "failed_check"
-    """Logged in, and what has to work after that does not."""
-
-    UNKNOWN = "unknown"
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret
+from ledger_db.answers.tls import TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +22,24 @@ class Probe:
     The answer to "does this log in?".
 
     Attributes:
-        verdict: Which kind of answer.
+        reason: Why it does not; None if it does.
 
         what: A few words for a person, with host and user where they help; never a secret, never the text
             of a driver as it is.
     """
 
-    verdict: Verdict
+    reason: Reason | None = None
     what: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether it logged in."""
-        return self.verdict is Verdict.OK
+        return self.reason is None
+
+    @property
+    def outcome(self) -> str:
+        """``ok``, or the reason in one word."""
+        return "ok" if self.reason is None else self.reason.value
 
 
 class ServerProblem(Exception):
@@ -80,82 +53,14 @@ class ServerProblem(Exception):
         super().__init__(probe.what)
         self.probe = probe
 
-
-class SecretProblem(Exception):
-    """What a rotator raises if a secret does not allow the change: its text names the field, no value."""
+    @property
+    def reason(self) -> Reason:
+        """Why; what nobody can tell is `Reason.UNKNOWN`."""
+        return self.probe.reason or Reason.UNKNOWN
 
 
 class OutOfTime(Exception):
     """The time that was given is used up; the text says what was being waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """
-    One version of a secret, as the JSON object that it holds.
-
-    Attributes:
-        name: What messages call the secret.
-
-        version: Id of the version.
-
-        fields: Everything in it, unknown fields included: they are carried into the next version.
-    """
-
-    name: str
-    version: str
-    fields: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def username(self) -> str:
-        """Who logs in; ``default`` where a Redis secret names nobody."""
-        return self.text("username", default="default" if self.engine in REDIS_ENGINES else None)
-
-    @property
-    def password(self) -> Password:
-        """The password; its repr is masked."""
-        return Password(self.text("password"))
-
-    @property
-    def host(self) -> str:
-        """Name or address of the server."""
-        return self.text("host")
-
-    @property
-    def engine(self) -> str:
-        """What AWS calls the kind of server, in lower case; empty if the secret does not say."""
-        return str(self.fields.get("engine") or "").lower()
-
-    def port(self, *, default: int) -> int:
-        """TCP port, stored as number or as text."""
-        found = self.fields.get("port")
-        if found is None or found == "":
-            return default
-        try:
-            return int(found)
-        except (TypeError, ValueError):
-            problem = "has another form; expected a number"
-        raise SecretProblem(f"field 'port' of secret {self.name!r} {problem}")
-
-    def text(self, name: str, *, default: str | None = None) -> str:
-        """
-        Return the text of the field *name*.
-
-        Raises:
-            SecretProblem: It is missing, without a *default*, or it is no text.
-        """
-        found = self.fields.get(name)
-        if found is None and default is not None:
-            return default
-        if not isinstance(found, str) or not found:
-            raise SecretProblem(
-                f"field {name!r} of secret {self.name!r} is missing or no text; expected a non-empty text"
-            )
-        return found
-
-
-REDIS_ENGINES = frozenset({"redis", "valkey", "elasticache", "memorydb"})
-POSTGRES_ENGINES = frozenset({"postgres", "postgresql", "aurora-postgresql"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,32 +98,6 @@ class Deadline:
         if left <= at_least:
             raise OutOfTime(f"no time was left for {what}")
         return min(at_most, left)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLS:
-    """
-    How connections to servers are secured.
-
-    Attributes:
-        mode: ``verify-full``, ``verify-ca``, ``require`` or ``disable``; None for ``verify-full`` everywhere
-            but on the loopback address, where the server's own choice is taken.
-
-        ca_file: Whom to trust; None for the system's certificates.
-    """
-
-    mode: str | None = None
-    ca_file: str | None = None
-
-    def mode_for(self, host: str) -> str:
-        """Return libpq's ``sslmode`` for a server at *host*."""
-        if self.mode is not None:
-            return self.mode
-        # Nobody listens in between on the loopback address; and nothing in a cloud is there.
-        return "prefer" if host in _LOOPBACK else "verify-full"
-
-
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,30 +20,21 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
 from ledger_db.rotation import redis_login
 from ledger_db.rotation.passwords import new_password
-from ledger_db.rotation.protocol import (
-    Deadline,
-    OutOfTime,
-    Probe,
-    Secret,
-    SecretProblem,
-    ServerProblem,
-    Tools,
-    Verdict,
-)
-from ledger_db.rotation.redis_login import Node, nodes_of
+from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
+from ledger_db.rotation.redis_login import Node, nodes_of, user_of
 
 if TYPE_CHECKING:
     import redis
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# Where an administrator's secret is named: AWS's word for it, and a plain one.
-_ADMIN_FIELDS = ("masterarn", "admin_secret_arn")
 # What a new version must not differ in: who may write AWSPENDING must not be able to send the administrator's
 # password elsewhere, or to change somebody else's.
-_FIXED_FIELDS = ("engine", "host", "port", "username", "nodes", "ssl", *_ADMIN_FIELDS)
+_FIXED_FIELDS = ("engine", "host", "port", "username", "nodes", "ssl", *ADMINISTRATOR_FIELDS)
 
 
 class RedisAclRotator:
@@ -70,15 +61,15 @@ class RedisAclRotator:
 
     def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
         """Tell a user that is switched off, or missing, from a wrong password."""
-        if probe.verdict is not Verdict.REFUSED or _admin_field(secret) is None:
+        if probe.reason is not Reason.REFUSED or secret.administrator_field is None:
             return probe
         try:
             for node, admin in self._administrators(secret):
                 with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                    found = _user(client, secret.username)
+                    found = _user(client, user_of(secret))
                 if found is None or "on" not in found["flags"]:
                     state = "missing" if found is None else "switched off"
-                    return Probe(Verdict.REFUSED, f"user {secret.username!r} at {node} is {state}")
+                    return Probe(Reason.REFUSED, f"user {user_of(secret)!r} at {node} is {state}")
         except (ServerProblem, SecretProblem, OutOfTime):
             return probe
         return probe
@@ -91,7 +82,7 @@ class RedisAclRotator:
         """
         for node, admin in self._administrators(current):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                _set_passwords(client, node, pending.username, (current, pending))
+                _set_passwords(client, node, user_of(pending), (current, pending))
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in everywhere, and have the change outlast a restart of the server."""
@@ -110,7 +101,7 @@ class RedisAclRotator:
         known = (wanted,) if alive is None else (alive, wanted)
         for node, admin in self._administrators(wanted, itself=alive or wanted):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                _set_passwords(client, node, wanted.username, known)
+                _set_passwords(client, node, user_of(wanted), known)
 
     def retire(self, current: Secret, deadline: Deadline) -> None:
         """
@@ -128,23 +119,23 @@ class RedisAclRotator:
             raise ServerProblem(proven)
         for node, admin in self._administrators(current):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                _set_passwords(client, node, current.username, (current,))
+                _set_passwords(client, node, user_of(current), (current,))
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Say which nodes let the user in without a password, not at all, or with more than two."""
-        if _admin_field(current) is None:
+        if current.administrator_field is None:
             return ()
         found: list[str] = []
         for node, admin in self._administrators(current):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                found += _oddities(_user(client, current.username), current.username, node)
+                found += _oddities(_user(client, user_of(current)), user_of(current), node)
         return tuple(found)
 
     def _administrators(
         self, secret: Secret, *, itself: Secret | None = None
     ) -> Iterator[tuple[Node, Secret]]:
         """Yield every node with who makes the change there."""
-        field = _admin_field(secret)
+        field = secret.administrator_field
         nodes = nodes_of(secret)
         admin = (itself or secret) if field is None else self._tools.read_secret(secret.text(field))
         if field is not None:
@@ -155,7 +146,7 @@ class RedisAclRotator:
                     f"secret {secret.name!r} names {stray[0]}, which the administrator's secret "
                     f"{admin.name!r} does not; name the same 'host' and 'port', or 'nodes', in both"
                 )
-            if admin.username == secret.username:
+            if user_of(admin) == user_of(secret):
                 raise SecretProblem(
                     f"secret {secret.name!r} and the administrator's secret {admin.name!r} name the same "
                     "user; an administrator must be somebody else"
@@ -190,14 +181,10 @@ def hashed(password: str) -> str:
     return "#" + hashlib.sha256(password.encode()).hexdigest()
 
 
-def _admin_field(secret: Secret) -> str | None:
-    return next((field for field in _ADMIN_FIELDS if secret.fields.get(field)), None)
-
-
 def _set_passwords(client: "redis.Redis", node: Node, user: str, secrets: tuple[Secret, ...]) -> None:
     # SETUSER makes a user that does not exist, one without rights and therefore without use.
     if _user(client, user) is None:
-        raise ServerProblem(Probe(Verdict.FAILED_CHECK, f"user {user!r} does not exist at {node}"))
+        raise ServerProblem(Probe(Reason.FAILED_CHECK, f"user {user!r} does not exist at {node}"))
     hashes = [hashed(secret.password) for secret in secrets]
     # One transaction: a password that works, and that a restart of the server would make it forget, must not
     # become AWSCURRENT.

@@ -2,26 +2,21 @@
 
 import contextlib
 import socket
-import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ledger_db.rotation.protocol import (
-    TLS,
-    Deadline,
-    Probe,
-    Secret,
-    SecretProblem,
-    ServerProblem,
-    Verdict,
-)
+from ledger_db.answers.login_errors import find
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.answers.tls import TLS
+from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import redis
 
-DEFAULT_USER = "default"
-_PORT = 6379
+_DEFAULT_USER = "default"
 # Of one connection attempt, and of one answer.
 _MOST_SECONDS = 5.0
 _KNOCK_SECONDS = 0.5
@@ -49,10 +44,15 @@ def nodes_of(secret: Secret) -> tuple[Node, ...]:
     """
     named = secret.fields.get("nodes")
     if named is None:
-        return (Node(secret.host, secret.port(default=_PORT)),)
+        return (Node(secret.host, secret.port("Redis")),)
     if not isinstance(named, list) or not named:
         raise _nodes_problem(secret)
     return tuple(_node(secret, text) for text in named)
+
+
+def user_of(secret: Secret) -> str:
+    """Return who logs in with *secret*, also where it does not say that it is Redis'."""
+    return secret.username_for("Redis")
 
 
 def _node(secret: Secret, text: object) -> Node:
@@ -74,7 +74,7 @@ def logged_in(node: Node, secret: Secret, tls: TLS, deadline: Deadline) -> "Iter
     Log in to *node* as *secret* says, for a ``with`` block; what goes wrong in there is translated too.
 
     Raises:
-        ServerProblem: With the verdict.
+        ServerProblem: With the reason.
 
         OutOfTime: There was no time to begin.
     """
@@ -86,10 +86,10 @@ def logged_in(node: Node, secret: Secret, tls: TLS, deadline: Deadline) -> "Iter
             client.ping()
             yield client
     except (redis.RedisError, OSError) as error:
-        probe = judge(error, f"user {secret.username!r} at {node}")
-        if probe.verdict is Verdict.NO_ANSWER and _security(node, secret, tls) and _is_there(node):
+        probe = judge(error, f"user {user_of(secret)!r} at {node}")
+        if probe.reason is Reason.NO_ANSWER and _security(node, secret, tls) and _is_there(node):
             # A server without TLS takes the greeting for the beginning of a command, and waits for the rest.
-            probe = Probe(Verdict.NO_TLS, f"{node} takes connections and does not answer in TLS")
+            probe = Probe(Reason.NO_TLS, f"{node} takes connections and does not answer in TLS")
         # Without its cause: redis-py's frames hold the password in their local variables.
         raise ServerProblem(probe) from None
 
@@ -102,7 +102,7 @@ def probe(secret: Secret, nodes: tuple[Node, ...], tls: TLS, deadline: Deadline)
                 pass
         except ServerProblem as problem:
             return problem.probe
-    return Probe(Verdict.OK)
+    return Probe()
 
 
 def verify(secret: Secret, nodes: tuple[Node, ...], tls: TLS, deadline: Deadline) -> None:
@@ -117,9 +117,9 @@ def verify(secret: Secret, nodes: tuple[Node, ...], tls: TLS, deadline: Deadline
     for node in nodes:
         with logged_in(node, secret, tls, deadline) as client:
             who = _who_am_i(client)
-        if who not in (None, secret.username):
+        if who not in (None, user_of(secret)):
             raise ServerProblem(
-                Probe(Verdict.FAILED_CHECK, f"{node} takes user {secret.username!r} for another one")
+                Probe(Reason.FAILED_CHECK, f"{node} takes user {user_of(secret)!r} for another one")
             )
 
 
@@ -144,7 +144,7 @@ def _client(node: Node, secret: Secret, tls: TLS, seconds: float) -> "redis.Redi
         host=node.host,
         port=node.port,
         # None: AUTH with one argument, which an AUTH token needs before Redis 6 and is the same after.
-        username=None if secret.username == DEFAULT_USER else secret.username,
+        username=None if user_of(secret) == _DEFAULT_USER else user_of(secret),
         password=str(secret.password),
         protocol=2,
         decode_responses=True,
@@ -180,47 +180,6 @@ def _is_there(node: Node) -> bool:
 
 
 def judge(error: BaseException, who: str) -> Probe:
-    """Return the verdict on what redis-py raised; its text stays here."""
-    text = str(error)
-    for words, verdict, what in _ANSWERS:
-        if any(word in text for word in words):
-            return Probe(verdict, f"{who}: {what}")
-    for link in _chain(error):
-        for kind, verdict, what in _KINDS:
-            if isinstance(link, kind):
-                return Probe(verdict, f"{who}: {what}")
-    return Probe(Verdict.UNKNOWN, f"{who}: {type(error).__name__}")
-
-
-_ANSWERS: tuple[tuple[tuple[str, ...], Verdict, str], ...] = (
-    (("WRONGPASS", "invalid username-password", "invalid password"), Verdict.REFUSED, "login refused"),
-    (("NOAUTH", "Authentication required"), Verdict.REFUSED, "login needed"),
-    (("without any password configured",), Verdict.REFUSED, "the server has no password"),
-    (("no permissions", "NOPERM", "protected mode"), Verdict.FORBIDDEN, "a rule of the server forbids it"),
-    (("READONLY", "read only replica"), Verdict.FORBIDDEN, "this node is a read-only replica"),
-    (("max number of clients",), Verdict.TOO_MANY_CONNECTIONS, "no connection is free"),
-    (("loading the dataset", "LOADING", "MASTERDOWN", "BUSY "), Verdict.NOT_READY, "not ready"),
-    (("certificate verify failed", "CERTIFICATE_VERIFY_FAILED"), Verdict.WRONG_CERTIFICATE, "not trusted"),
-    (("Hostname mismatch", "doesn't match"), Verdict.WRONG_CERTIFICATE, "a certificate for another name"),
-    (("WRONG_VERSION_NUMBER", "wrong version number", "RECORD_LAYER"), Verdict.NO_TLS, "it has no TLS"),
-    (("Connection closed by server",), Verdict.NOT_READY, "it hung up; does it insist on TLS?"),
-    (("Connection refused",), Verdict.CLOSED_PORT, "nobody listens there"),
-    (("Timeout", "timed out"), Verdict.NO_ANSWER, "no answer"),
-)
-_KINDS: tuple[tuple[type[BaseException], Verdict, str], ...] = (
-    (ssl.SSLCertVerificationError, Verdict.WRONG_CERTIFICATE, "its certificate is not trusted"),
-    (ssl.SSLError, Verdict.NO_TLS, "no TLS could be agreed on"),
-    (socket.gaierror, Verdict.NO_ADDRESS, "DNS does not know the host"),
-    (ConnectionRefusedError, Verdict.CLOSED_PORT, "nobody listens there"),
-    (ConnectionResetError, Verdict.NOT_READY, "it hung up; does it insist on TLS?"),
-    (TimeoutError, Verdict.NO_ANSWER, "no answer"),
-    (OSError, Verdict.NO_ANSWER, "no way to it"),
-)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+    """Return what it means that redis-py raised *error*; its text stays here."""
+    finding = find(error)
+    return Probe(finding.reason, f"{who}: {finding.words or type(error).__name__}")

@@ -13,9 +13,10 @@ For a person at a terminal; the steps themselves never need it.
 import logging
 from enum import Enum
 
+from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.rotation.failures import NothingPending, Stopped, explained
 from ledger_db.rotation.labels import PENDING, Labels
-from ledger_db.rotation.protocol import Deadline, Rotator, Secret, SecretProblem
+from ledger_db.rotation.protocol import Deadline, Rotator
 from ledger_db.rotation.steps import logs_in
 from ledger_db.rotation.versions import Versions
 

@@ -11,23 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.answers.tls import TLS
 from ledger_db.rotation import journal
 from ledger_db.rotation.failures import EventInvalid, SecretNotAllowed, Stopped, explained
 from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS, Labels
-from ledger_db.rotation.protocol import (
-    TLS,
-    Deadline,
-    Probe,
-    Rotator,
-    Secret,
-    SecretProblem,
-    Tools,
-    Verdict,
-)
+from ledger_db.rotation.protocol import Deadline, Probe, Rotator, Tools
 from ledger_db.rotation.repair import Repair, Repaired
 from ledger_db.rotation.request import Request, is_allowed
 from ledger_db.rotation.steps import Outcome, Steps
-from ledger_db.rotation.strategies import STRATEGIES, strategy_of
+from ledger_db.rotation.strategies import STRATEGIES, server_of, strategy_of
 from ledger_db.rotation.versions import VISIBLE_SECONDS, Versions
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -198,7 +192,7 @@ class Runner:
             if case.labels.pending is not None:
                 secrets[PENDING] = case.versions.pending(case.labels.pending)
             probes = {
-                label: Probe(Verdict.FAILED_CHECK, "it holds no value")
+                label: Probe(Reason.FAILED_CHECK, "it holds no value")
                 if secret is None
                 else case.rotator.probe(secret, deadline)
                 for label, secret in secrets.items()
@@ -226,6 +220,8 @@ class Runner:
                 raise Stopped(EventInvalid, "rotation is not enabled for that secret")
             current = versions.current()
             strategy = strategy_of(current, configured=self._rules.strategy)
+            # Before anything is written: what a service refuses to read is not rotated either.
+            current.check(server_of(strategy))
             rotator = STRATEGIES[strategy](self._tools(deadline))
         return _Case(versions, labels, current, rotator)
 

@@ -12,26 +12,20 @@ Each may be cut off at any point and be called again with the same token, in any
 import logging
 from enum import Enum
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.rotation.failures import ForeignRotation, NothingPending, Stopped, explained
 from ledger_db.rotation.labels import PENDING, Labels
-from ledger_db.rotation.protocol import (
-    Deadline,
-    Probe,
-    Rotator,
-    Secret,
-    SecretProblem,
-    ServerProblem,
-    Verdict,
-)
+from ledger_db.rotation.protocol import Deadline, Probe, Rotator, ServerProblem
 from ledger_db.rotation.versions import Versions
 
 log: logging.Logger = logging.getLogger(__name__)
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 
-_LOOK_AGAIN_AFTER = frozenset({Verdict.REFUSED, Verdict.NOT_READY})
+_LOOK_AGAIN_AFTER = frozenset({Reason.REFUSED, Reason.NOT_READY})
 # What a test of the new password may fail with that giving the old one back would mend.
-_UNDO_AFTER = frozenset({Verdict.REFUSED, Verdict.FAILED_CHECK, Verdict.FORBIDDEN})
+_UNDO_AFTER = frozenset({Reason.REFUSED, Reason.NO_LOGIN, Reason.FAILED_CHECK, Reason.FORBIDDEN})
 
 
 class Outcome(Enum):
@@ -135,7 +129,7 @@ class Steps:
         except ServerProblem as problem:
             # Another call of this step may have been quicker, which is how AWSCURRENT came to be refused; or
             # the change was made and the answer lost.
-            if problem.probe.verdict not in _LOOK_AGAIN_AFTER or not self._logs_in(pending):
+            if problem.reason not in _LOOK_AGAIN_AFTER or not self._logs_in(pending):
                 raise
             return Outcome.NOTHING_TO_DO
         return Outcome.DONE
@@ -194,7 +188,7 @@ class Steps:
         if previous is not None and self._is_of_same_server(current, previous) and self._logs_in(previous):
             return previous
         what = f"the server accepts neither AWSPENDING nor AWSCURRENT of {current.name}"
-        raise ServerProblem(self._explain(current, Probe(Verdict.REFUSED, what)))
+        raise ServerProblem(self._explain(current, Probe(Reason.REFUSED, what)))
 
     def _is_of_same_server(self, current: Secret, previous: Secret) -> bool:
         # What AWSPREVIOUS says is as little trusted as AWSPENDING.
@@ -213,9 +207,9 @@ class Steps:
 
         Only where AWSCURRENT is proven dead: where it logs in, nobody is hurt by leaving things as they are.
         """
-        if self._rotator.keeps_current or probe.verdict not in _UNDO_AFTER:
+        if self._rotator.keeps_current or probe.reason not in _UNDO_AFTER:
             return
-        if self._rotator.probe(current, self._deadline).verdict is not Verdict.REFUSED:
+        if self._rotator.probe(current, self._deadline).reason is not Reason.REFUSED:
             return
         previous = self._versions.previous()
         helpers = (pending,) if previous is None else (pending, previous)
@@ -235,6 +229,6 @@ def logs_in(rotator: Rotator, secret: Secret, deadline: Deadline) -> bool:
         ServerProblem: There is no clear answer, so nothing may be written.
     """
     probe = rotator.probe(secret, deadline)
-    if probe.ok or probe.verdict is Verdict.REFUSED:
+    if probe.ok or probe.reason is Reason.REFUSED:
         return probe.ok
     raise ServerProblem(probe)

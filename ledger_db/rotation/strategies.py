@@ -8,7 +8,8 @@ are imported on demand: a function for PostgreSQL does not wait for redis to be 
 from collections.abc import Callable
 from typing import Final
 
-from ledger_db.rotation.protocol import POSTGRES_ENGINES, REDIS_ENGINES, Rotator, Secret, SecretProblem, Tools
+from ledger_db.answers.secret import ENGINES, Secret, Server
+from ledger_db.rotation.protocol import Rotator, Tools
 
 
 def _postgres_single(tools: Tools) -> Rotator:
@@ -57,6 +58,11 @@ STRATEGIES: Final[dict[str, Callable[[Tools], Rotator]]] = {
 }
 
 
+def server_of(strategy: str) -> Server:
+    """Return the kind of server whose passwords *strategy* changes."""
+    return "PostgreSQL" if strategy.startswith("postgres-") else "Redis"
+
+
 def strategy_of(secret: Secret, *, configured: str | None = None) -> str:
     """
     Return the name of the strategy for *secret*.
@@ -72,15 +78,15 @@ def strategy_of(secret: Secret, *, configured: str | None = None) -> str:
     chosen = secret.fields.get("strategy") or configured or _usual(secret)
     if chosen not in STRATEGIES:
         known = ", ".join(STRATEGIES)
-        raise SecretProblem(f"field 'strategy' of secret {secret.name!r} is none of {known}")
+        raise secret.problem("strategy", f"one of {known}")
     return str(chosen)
 
 
 def _usual(secret: Secret) -> str:
-    if secret.engine in POSTGRES_ENGINES:
+    if secret.engine in ENGINES["PostgreSQL"]:
         return "postgres-alternating"
-    if secret.engine in REDIS_ENGINES:
+    if secret.engine in ENGINES["Redis"]:
         # AWS's own name for the user in secrets of ElastiCache.
         return "elasticache-user" if "user_arn" in secret.fields else "redis-acl"
-    known = ", ".join(sorted(POSTGRES_ENGINES | REDIS_ENGINES))
-    raise SecretProblem(f"field 'engine' of secret {secret.name!r} is missing or none of {known}")
+    known = ", ".join(sorted(ENGINES["PostgreSQL"] | ENGINES["Redis"]))
+    raise secret.problem("engine", f"one of {known}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.rotation.failures import LabelsMoved, SecretsManagerFailed, SecretUnusable, Stopped
 from ledger_db.rotation.labels import (
     CURRENT,
@@ -21,7 +22,7 @@ from ledger_db.rotation.labels import (
     problem_of,
     secret_from,
 )
-from ledger_db.rotation.protocol import Deadline, Secret, SecretProblem
+from ledger_db.rotation.protocol import Deadline
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

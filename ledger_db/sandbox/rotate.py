@@ -10,8 +10,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from ledger_db.answers.tls import TLS
 from ledger_db.rotation.failures import ForeignRotation
-from ledger_db.rotation.protocol import TLS, Deadline
+from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.request import Request
 from ledger_db.rotation.runner import Rules, Runner
 from ledger_db.rotation.steps import STEPS

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from ledger_db.answers.announcement import parse
-from ledger_db.answers.postgres import Verdict, judge
+from ledger_db.answers.login_errors import judge
+from ledger_db.answers.reason import Verdict
 from ledger_db.errors import Retryable
 from ledger_db.redaction import describe
 from ledger_db.signals.hints import Hints, Server

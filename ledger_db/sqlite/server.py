@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 from sqlalchemy.pool import Pool
 
+from ledger_db.answers.secret import Password
 from ledger_db.connections import engines
 from ledger_db.connections.engines import EngineOptions
 from ledger_db.connections.startup import Note, async_check, check
-from ledger_db.credentials.model import Credentials, Password
+from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.static import StaticSource
 from ledger_db.errors import ManagerClosed, ServerUnreachable

@@ -14,7 +14,9 @@ from typing import Final
 from sqlalchemy.exc import DataError, DBAPIError, TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
-from ledger_db.answers.postgres import Verdict, judge, own_sqlstate
+from ledger_db.answers.login_errors import judge
+from ledger_db.answers.postgres import own_sqlstate
+from ledger_db.answers.reason import Verdict
 from ledger_db.errors import LedgerDBError, OutcomeUnknown, RetriesExhausted, Retryable, Saturated
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 
-from ledger_db.answers.postgres import sqlstate_of
+from ledger_db.answers.login_errors import sqlstate_of
 from ledger_db.errors import RetriesExhausted
 from ledger_db.transactions.meaning import Meaning, meaning_of
 from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended

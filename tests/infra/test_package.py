@@ -70,8 +70,8 @@ def test_it_holds_what_is_needed_and_nothing_else(made: tuple[str, bytes]) -> No
         "__init__.py",
         "__pycache__",
         "_front_door.py",
+        "answers",
         "redaction.py",
-        "credentials",
         "errors.py",
         "rotation",
     } - ({"__pycache__"} if package.matching_interpreter() is None else set())
@@ -146,10 +146,12 @@ def test_its_driver_works_in_the_python_of_the_function(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from ledger_db.rotation import postgres\n"
         "from ledger_db.rotation.postgres_login import probe\n"
-        "from ledger_db.rotation.protocol import TLS, Deadline, Secret\n"
+        "from ledger_db.answers.secret import Secret\n"
+        "from ledger_db.answers.tls import TLS\n"
+        "from ledger_db.rotation.protocol import Deadline\n"
         "fields = {'host': '127.0.0.1', 'port': 1, 'username': 'a', 'password': 'b'}\n"
         "tls = TLS(mode='verify-full', ca_file=sys.argv[1] + '/certificates.pem')\n"
-        "print(probe(Secret('s', 'v', fields), tls, Deadline.after(5)).verdict.value)"
+        "print(probe(Secret('s', 'v', fields), tls, Deadline.after(5)).outcome)"
     )
     command = [str(package.matching_interpreter()), "-I", "-S", "-B", "-c", program, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -356,7 +356,7 @@ def test_a_dry_run_changes_nothing(pair: Rotations) -> None:
     findings = examine(pair)
 
     assert findings.strategy == "postgres-alternating"
-    assert {label: probe.verdict.value for label, probe in findings.probes.items()} == {
+    assert {label: probe.outcome for label, probe in findings.probes.items()} == {
         "AWSCURRENT": "ok",
         "AWSPREVIOUS": "ok",
         "AWSPENDING": "refused",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from ledger_db.answers.tls import TLS
 from ledger_db.rotation import failures
 from ledger_db.rotation.failures import StepFailed
-from ledger_db.rotation.protocol import TLS
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.ports import free_port
 from tests.rotations import Rotations, new_token, own_secret

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.rotation import redis as redis_rotation
 from ledger_db.rotation.failures import ActionForbidden, PasswordRefused
-from ledger_db.rotation.protocol import Deadline, Secret, SecretProblem, ServerProblem, Tools, Verdict
+from ledger_db.rotation.protocol import Deadline, ServerProblem, Tools
 from ledger_db.rotation.redis import RedisAclRotator, hashed
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.ports import free_port
@@ -79,7 +81,7 @@ def test_the_overlap_is_not_ended_by_a_password_that_does_not_work(
     with pytest.raises(ServerProblem) as refused:
         rotator.retire(world.secret(password="wrong-password-of-nobody"), within())
 
-    assert refused.value.probe.verdict is Verdict.REFUSED
+    assert refused.value.probe.reason is Reason.REFUSED
     assert world.known() == before
 
 
@@ -210,7 +212,7 @@ def test_every_node_is_changed_and_tried(world: RedisWorld, rotator: RedisAclRot
         current = world.secret(nodes=nodes)
         pending = world.secret("next", nodes=nodes, **rotator.next_secret(current))
 
-        assert rotator.probe(pending, within()).verdict is Verdict.REFUSED
+        assert rotator.probe(pending, within()).reason is Reason.REFUSED
         rotator.apply(current, pending, within())
         rotator.verify(pending, within())
         for box in (world.box, second):
@@ -294,7 +296,7 @@ def test_a_user_that_is_switched_off_is_told_from_a_wrong_password(
     refused = rotator.probe(world.secret(), within())
     explained = rotator.explain(world.secret(), refused, within())
 
-    assert refused.verdict is explained.verdict is Verdict.REFUSED
+    assert refused.reason is explained.reason is Reason.REFUSED
     assert "switched off" in explained.what
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret
+from ledger_db.answers.tls import TLS
 from ledger_db.rotation.failures import (
     ConnectionsExhausted,
     HostSilent,
@@ -18,7 +21,7 @@ from ledger_db.rotation.failures import (
     StepFailed,
     TLSMissing,
 )
-from ledger_db.rotation.protocol import TLS, Deadline, Secret, Tools, Verdict
+from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.rotation.redis import RedisAclRotator
 from ledger_db.sandbox import Sandbox
 from tests.redis_world import RedisWorld, redis_world
@@ -132,8 +135,8 @@ def test_no_login_is_sent_where_tls_fails(mode: str) -> None:
         tools = Tools(read_secret=lambda _: secret, client=lambda _: client, tls=tls)
         found = RedisAclRotator(tools).probe(secret, Deadline.after(20))
 
-    expected = Verdict.NOT_READY if mode == "plain client" else Verdict.WRONG_CERTIFICATE
-    assert found.verdict is expected, found
+    expected = Reason.NOT_READY if mode == "plain client" else Reason.WRONG_CERTIFICATE
+    assert found.reason is expected, found
     assert "canary" not in found.what
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
+from ledger_db.answers.secret import Secret
 from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation.failures import StepFailed
-from ledger_db.rotation.protocol import Deadline, Secret
+from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.redis import RedisAclRotator
 from ledger_db.sandbox import Sandbox
 from tests.redis_world import RedisWorld, acl, redis_world

@@ -10,7 +10,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ledger_db import ConfigurationError, ConnectionManager, LoginRefused, ServerUnreachable, Settings
-from ledger_db.answers.postgres import Verdict, judge, sqlstate_of
+from ledger_db.answers.login_errors import judge, sqlstate_of
+from ledger_db.answers.reason import Verdict
 from ledger_db.sandbox import Sandbox
 from ledger_db.testing.doubles import ScriptedPostgres
 

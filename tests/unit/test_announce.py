@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from ledger_db.answers.announcement import Announcement, parse
+from ledger_db.answers.secret import Secret
 from ledger_db.rotation import announce, journal
 from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import LabelMoved, event_handler, moved_in
-from ledger_db.rotation.protocol import Deadline, Secret, Tools
+from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.settings import Settings
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:trust-ledger/postgres-AbC123"

@@ -8,17 +8,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation.elasticache import ElastiCacheAuthTokenRotator, ElastiCacheUserRotator
-from ledger_db.rotation.protocol import (
-    Deadline,
-    OutOfTime,
-    Secret,
-    SecretProblem,
-    ServerProblem,
-    Tools,
-    Verdict,
-)
+from ledger_db.rotation.protocol import Deadline, OutOfTime, ServerProblem, Tools
 from ledger_db.rotation.strategies import STRATEGIES
 from ledger_db.sandbox import Sandbox
 from tests.elasticache_double import ElastiCacheDouble
@@ -90,7 +84,7 @@ def test_both_passwords_are_valid_in_the_overlap(world: RedisWorld, rotator: Rot
     first = secret(world)
     second = following(rotator, first, "v2")
     rotator.check(first, second)
-    assert rotator.probe(second, within()).verdict is Verdict.REFUSED
+    assert rotator.probe(second, within()).reason is Reason.REFUSED
     rotator.apply(first, second, within())
     rotator.verify(second, within())
     assert rotator.probe(first, within()).ok
@@ -168,7 +162,7 @@ def test_a_password_that_never_works_fails_the_test(world: RedisWorld, rotator: 
     with pytest.raises(ServerProblem) as failed:
         rotator.verify(secret(world, "never-set-anywhere"), within(0.7))
 
-    assert failed.value.probe.verdict is Verdict.REFUSED
+    assert failed.value.probe.reason is Reason.REFUSED
 
 
 def test_waiting_ends_before_lambda_does(world: RedisWorld, rotator: Rotator, aws: ElastiCacheDouble) -> None:
@@ -216,26 +210,26 @@ def test_what_the_secret_holds_can_be_restored(
 
 
 @pytest.mark.parametrize(
-    ("code", "verdict"),
+    ("code", "reason"),
     [
-        ("AccessDenied", Verdict.FORBIDDEN),
-        ("UserNotFound", Verdict.FAILED_CHECK),
-        ("ReplicationGroupNotFoundFault", Verdict.FAILED_CHECK),
-        ("InvalidUserState", Verdict.NOT_READY),
-        ("Throttling", Verdict.NOT_READY),
-        ("SomethingNew", Verdict.UNKNOWN),
+        ("AccessDenied", Reason.FORBIDDEN),
+        ("UserNotFound", Reason.FAILED_CHECK),
+        ("ReplicationGroupNotFoundFault", Reason.FAILED_CHECK),
+        ("InvalidUserState", Reason.NOT_READY),
+        ("Throttling", Reason.NOT_READY),
+        ("SomethingNew", Reason.UNKNOWN),
     ],
 )
 def test_refusals_of_aws_are_told_apart(
-    world: RedisWorld, rotator: Rotator, aws: ElastiCacheDouble, code: str, verdict: Verdict
+    world: RedisWorld, rotator: Rotator, aws: ElastiCacheDouble, code: str, reason: Reason
 ) -> None:
-    """Each has its own verdict, and none repeats AWS's text, which may hold what was sent."""
+    """Each has its own reason, and none repeats AWS's text, which may hold what was sent."""
     aws.refuse_with = code
     current = secret(world)
     with pytest.raises(ServerProblem) as failed:
         rotator.apply(current, current, within())
 
-    assert failed.value.probe.verdict is verdict
+    assert failed.value.probe.reason is reason
     assert "canary" not in str(failed.value)
     assert failed.value.__cause__ is None
 
@@ -254,7 +248,7 @@ def test_an_endpoint_that_is_not_there_is_said(world: RedisWorld) -> None:
     with pytest.raises(ServerProblem) as failed:
         ElastiCacheUserRotator(tools).apply(secret(world), secret(world), within())
 
-    assert failed.value.probe.verdict is Verdict.NO_ANSWER
+    assert failed.value.probe.reason is Reason.NO_ANSWER
 
 
 def test_new_passwords_are_what_elasticache_takes(world: RedisWorld, rotator: Rotator) -> None:

@@ -25,9 +25,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger_db import errors
+from ledger_db.answers.secret import Password
 from ledger_db.connections.engines import EngineFactory, async_ping
 from ledger_db.connections.login import Logins
-from ledger_db.credentials.model import Credentials, Password
+from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.static import StaticSource
 from ledger_db.fastapi.problems import install_error_handlers

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from ledger_db.rotation.postgres_admin import admin_of, has_admin
-from ledger_db.rotation.protocol import Secret, SecretProblem, Tools
+from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.rotation.postgres_admin import admin_of
+from ledger_db.rotation.protocol import Tools
 
 WRITER = "ledger.abc.eu-central-1.rds.amazonaws.com"
 REPLICA = "copy.abc.eu-central-1.rds.amazonaws.com"
@@ -116,7 +117,7 @@ def test_an_administrator_of_the_same_server_is_good() -> None:
 )
 def test_an_administrator_is_named_by_either_field(field: str, *, expected: bool) -> None:
     """AWS's word for it, and a plain one."""
-    assert has_admin(Secret("s", "v", {field: "arn"})) is expected
+    assert (Secret("s", "v", {field: "arn"}).administrator_field is not None) is expected
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_a_secret_that_rds_manages_leads_to_its_server(kind: str, host: str, por
 
     admin = found(application(host, port=port), {}, **{kind: arn})
 
-    assert (admin.host, admin.port(default=1)) == (host, port)
+    assert (admin.host, admin.port("PostgreSQL")) == (host, port)
 
 
 def test_a_secret_that_says_nothing_of_a_server_is_refused() -> None:

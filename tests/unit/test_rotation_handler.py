@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.answers.tls import TLS
 from ledger_db.errors import ConfigurationError
 from ledger_db.rotation import handler, journal
 from ledger_db.rotation.failures import EventInvalid
 from ledger_db.rotation.labels import Labels
-from ledger_db.rotation.protocol import TLS, Deadline, OutOfTime, Secret, SecretProblem, Tools
+from ledger_db.rotation.protocol import Deadline, OutOfTime, Tools
 from ledger_db.rotation.request import Request, is_allowed
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
 
@@ -139,7 +141,7 @@ def test_the_secret_chooses_the_strategy(
 @pytest.mark.parametrize("fields", [{}, {"engine": "mysql"}, {"engine": "postgres", "strategy": "magic"}])
 def test_a_secret_for_nothing_known_is_refused(fields: dict[str, str]) -> None:
     """The message names the field."""
-    with pytest.raises(SecretProblem, match=r"field '(engine|strategy)' of secret 's'"):
+    with pytest.raises(SecretProblem, match=r"secret 's': field '(engine|strategy)' "):
         strategy_of(Secret("s", "v", fields))
 
 

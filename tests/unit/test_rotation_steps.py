@@ -11,8 +11,10 @@ import boto3.session
 import pytest
 from botocore.config import Config
 
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret
 from ledger_db.rotation import failures
-from ledger_db.rotation.protocol import Deadline, Probe, Secret, ServerProblem, Verdict
+from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 from ledger_db.rotation.repair import Repair, Repaired
 from ledger_db.rotation.steps import STEPS, Outcome, Steps
 from ledger_db.rotation.versions import Versions
@@ -266,22 +268,22 @@ def test_the_test_alone_finds_a_dead_secret(world: World) -> None:
 @pytest.mark.parametrize(
     ("trouble", "kind"),
     [
-        (Verdict.CLOSED_PORT, failures.PortClosed),
-        (Verdict.EXPIRED, failures.PasswordExpired),
-        (Verdict.FORBIDDEN, failures.ActionForbidden),
-        (Verdict.NOT_READY, failures.ServerNotReady),
-        (Verdict.NO_ADDRESS, failures.HostUnknown),
-        (Verdict.NO_ANSWER, failures.HostSilent),
-        (Verdict.NO_DATABASE, failures.DatabaseMissing),
-        (Verdict.NO_TLS, failures.TLSMissing),
-        (Verdict.REFUSED, failures.PasswordRefused),
-        (Verdict.TOO_MANY_CONNECTIONS, failures.ConnectionsExhausted),
-        (Verdict.UNKNOWN, failures.ServerOdd),
-        (Verdict.WRONG_CERTIFICATE, failures.CertificateWrong),
+        (Reason.CLOSED_PORT, failures.PortClosed),
+        (Reason.EXPIRED, failures.PasswordExpired),
+        (Reason.FORBIDDEN, failures.ActionForbidden),
+        (Reason.NOT_READY, failures.ServerNotReady),
+        (Reason.NO_ADDRESS, failures.HostUnknown),
+        (Reason.NO_ANSWER, failures.HostSilent),
+        (Reason.NO_DATABASE, failures.DatabaseMissing),
+        (Reason.NO_TLS, failures.TLSMissing),
+        (Reason.REFUSED, failures.PasswordRefused),
+        (Reason.TOO_MANY_CONNECTIONS, failures.ConnectionsExhausted),
+        (Reason.UNKNOWN, failures.ServerOdd),
+        (Reason.WRONG_CERTIFICATE, failures.CertificateWrong),
     ],
 )
 def test_nothing_is_written_where_nobody_logs_in(
-    world: World, trouble: Verdict, kind: type[failures.StepFailed]
+    world: World, trouble: Reason, kind: type[failures.StepFailed]
 ) -> None:
     """Each trouble has an error of its own, and the server is not touched."""
     rotation = token()
@@ -334,7 +336,7 @@ def test_a_change_whose_answer_was_lost_is_found(world: World) -> None:
     class Breaking(MemoryRotator):
         def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
             super().apply(current, pending, deadline)
-            raise ServerProblem(Probe(Verdict.NOT_READY, "the connection broke"))
+            raise ServerProblem(Probe(Reason.NOT_READY, "the connection broke"))
 
     world.rotator = Breaking(world.server)
     rotation = token()
@@ -442,7 +444,7 @@ def test_an_unreachable_server_is_no_reason_to_undo(world: World) -> None:
     rotation = token()
     world.rotate(rotation, STEPS[:2])
     changes = world.server.changes
-    world.server.trouble = Verdict.NO_ANSWER
+    world.server.trouble = Reason.NO_ANSWER
 
     with pytest.raises(failures.HostSilent):
         world.step("testSecret", rotation)
@@ -551,7 +553,7 @@ def test_repair_touches_nothing_without_a_clear_answer(world: World) -> None:
     """An unreachable server says nothing about any password."""
     world.rotate(token(), STEPS[:2])
     labels = world.labels()
-    world.server.trouble = Verdict.NO_ANSWER
+    world.server.trouble = Reason.NO_ANSWER
 
     with pytest.raises(failures.HostSilent):
         world.repair()

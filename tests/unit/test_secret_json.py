@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from ledger_db.credentials.secret_json import Address, Server, credentials_from
+from ledger_db.answers.secret import Server
+from ledger_db.credentials.from_secret import Address, credentials_from
 from ledger_db.errors import CredentialsInvalid
 
 CANARY = "S3cret!"
@@ -23,7 +24,8 @@ FULL: dict[str, Any] = {
 def read(values: object, server: Server = "PostgreSQL", **address: Any) -> Any:
     """Read a secret that says *values*."""
     text = values if isinstance(values, str | bytes) else json.dumps(values)
-    return credentials_from(text, server, secret_id="s/1", version="v1", address=Address(**address))
+    answer = {"SecretBinary" if isinstance(text, bytes) else "SecretString": text, "VersionId": "v1"}
+    return credentials_from(answer, server, secret_id="s/1", address=Address(**address))
 
 
 def test_the_shape_that_aws_documents() -> None:

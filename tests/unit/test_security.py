@@ -4,8 +4,9 @@ import ssl
 
 import pytest
 
+from ledger_db.answers.tls import TLS
 from ledger_db.connections.engines import EngineOptions
-from ledger_db.connections.tls import asyncpg_security, libpq_security, sslmode_for
+from ledger_db.connections.tls import asyncpg_security, libpq_security
 
 
 @pytest.mark.parametrize(
@@ -21,13 +22,15 @@ from ledger_db.connections.tls import asyncpg_security, libpq_security, sslmode_
 )
 def test_no_plaintext_beyond_this_machine(host: str, expected: str) -> None:
     """The server must prove who it is, except on the loopback address."""
-    assert sslmode_for(EngineOptions(), host) == expected
+    assert TLS().mode_for(host) == expected
     assert libpq_security(EngineOptions(), host)["sslmode"] == expected
 
 
 def test_what_is_set_goes_before() -> None:
     """A mode that was asked for by name applies everywhere."""
-    assert sslmode_for(EngineOptions(sslmode="disable"), "db.prod.example.com") == "disable"
+    options = EngineOptions(sslmode="disable")
+
+    assert libpq_security(options, "db.prod.example.com") == {"sslmode": "disable"}
 
 
 def test_asyncpg_checks_the_name_where_libpq_does() -> None:

@@ -1,0 +1,129 @@
+"""
+What does the error of a failed login mean?
+
+One question, asked of an error from any driver, in a service as in a rotation.  What the server said goes
+before what happened on the way to it: where a name has two addresses, one of which is closed, the answer of
+the other one counts.
+"""
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+from ledger_db.answers import postgres, redis
+from ledger_db.answers.postgres import by_sqlstate, own_sqlstate
+from ledger_db.answers.reason import UNKNOWN, Finding, Reason, Text, Verdict, text
+
+_NO_ADDRESS: Final = Finding(Reason.NO_ADDRESS, "DNS knows no such host")
+_CLOSED_PORT: Final = Finding(Reason.CLOSED_PORT, "nobody listens on that port")
+_NO_ANSWER: Final = Finding(Reason.NO_ANSWER, "no answer at all")
+_BROKEN: Final = Finding(Reason.NOT_READY, "the server broke the connection off")
+_NOT_TRUSTED: Final = Finding(Reason.WRONG_CERTIFICATE, "the server's certificate is not trusted")
+
+# TLS first: a handshake that was refused is also a connection that was closed.
+_ON_THE_WAY: Final[tuple[Text, ...]] = (
+    text(
+        r"does not match host name|Hostname mismatch|IP address mismatch|certificate is not valid for",
+        Finding(Reason.WRONG_CERTIFICATE, "the server's certificate is for another host name"),
+    ),
+    text(r"certificate.verify.failed|self.signed certificate|certificate has expired", _NOT_TRUSTED),
+    text(
+        r"root certificate",
+        Finding(Reason.WRONG_CERTIFICATE, "the file with the CA certificates cannot be read"),
+    ),
+    text(
+        r"wrong.version.number|RECORD_LAYER",
+        Finding(Reason.NO_TLS, "the server has no TLS, and without it no login is tried"),
+    ),
+    text(r"could not translate host name|failed to resolve host|Temporary failure in name", _NO_ADDRESS),
+    text(r"Connection refused", _CLOSED_PORT),
+    text(
+        r"timeout expired|timed out|Timeout (connecting|reading)|No route to host|Network is unreachable"
+        r"|Host is down",
+        _NO_ANSWER,
+    ),
+    text(
+        r"server closed the connection|terminating connection|Connection reset by peer|Broken pipe"
+        r"|SSL SYSCALL error|closed in the middle|unexpected connection_lost|connection is lost"
+        r"|consuming input failed|Error while reading from",
+        _BROKEN,
+    ),
+)
+
+# Where there is neither a known text nor a code.  The first that fits counts.
+_KINDS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Finding], ...]] = (
+    (ssl.SSLCertVerificationError, _NOT_TRUSTED),
+    (ssl.SSLError, Finding(Reason.NO_TLS, "no TLS could be agreed on")),
+    (socket.gaierror, _NO_ADDRESS),
+    (ConnectionRefusedError, _CLOSED_PORT),
+    # asyncio's IncompleteReadError is an EOFError.
+    ((ConnectionError, EOFError), _BROKEN),
+    (TimeoutError, _NO_ANSWER),
+)
+# Of classes that may not be installed: psycopg's, redis-py's.
+_NAMES: Final = {
+    "ConnectionTimeout": _NO_ANSWER,
+    "BusyLoadingError": Finding(Reason.NOT_READY, "it is loading"),
+}
+# Every other OSError (a file that is not there, a missing right) is nothing that a server did.
+_UNREACHABLE: Final = frozenset(
+    {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ETIMEDOUT}
+)
+
+
+def find(error: BaseException) -> Finding:
+    """Return what *error*, raised while connecting or logging in, means; its causes are looked at too."""
+    for link in _chain(error):
+        finding = _find_in(link)
+        if finding is not None:
+            return finding
+    return UNKNOWN
+
+
+def judge(error: BaseException) -> Verdict:
+    """Return what *error* asks for; as `find`."""
+    return find(error).reason.verdict
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of *error* or of what caused it; None where the driver gives none."""
+    return next((code for link in _chain(error) if (code := own_sqlstate(link)) is not None), None)
+
+
+def _find_in(error: BaseException) -> Finding | None:
+    said = str(error)
+    for row in _rows_for(error):
+        if row.pattern.search(said):
+            return row.finding
+    code = own_sqlstate(error)
+    if code is not None:
+        return by_sqlstate(code)
+    for kind, finding in _KINDS:
+        if isinstance(error, kind):
+            return finding
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+        return _NO_ANSWER
+    return _NAMES.get(type(error).__name__)
+
+
+def _rows_for(error: BaseException) -> tuple[Text, ...]:
+    # By who raised it: a database of PostgreSQL may be called "BUSY BEES".
+    is_of_redis = type(error).__module__.partition(".")[0] == "redis"
+    return (redis.TEXTS if is_of_redis else postgres.TEXTS) + _ON_THE_WAY
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error*, the driver error that SQLAlchemy wrapped, and their causes, each once."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        # __context__ only where it was not set aside by "from None".
+        context = None if link.__suppress_context__ else link.__context__
+        waiting += [getattr(link, "orig", None), link.__cause__, context]

@@ -1,0 +1,197 @@
+"""
+What does a secret say?
+
+AWS writes one JSON object in several shapes: with or without an address (RDS-managed secrets hold only a user
+name and a password), with the port as number or text, with or without a database name.  A service and a
+rotation read it here, so that neither takes what the other one refuses.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+Server = Literal["PostgreSQL", "Redis"]
+
+ENGINES: Final[Mapping[Server, frozenset[str]]] = {
+    "PostgreSQL": frozenset({"postgres", "postgresql", "aurora-postgresql"}),
+    "Redis": frozenset({"redis", "valkey", "elasticache", "memorydb"}),
+}
+"""What AWS calls the kinds of server, in lower case."""
+
+PORTS: Final[Mapping[Server, int]] = {"PostgreSQL": 5432, "Redis": 6379}
+
+# AWS's own rotation code connects to "postgres" where a secret names no database.  A dbInstanceIdentifier
+# names the instance, not a database on it.
+_DATABASES: Final[Mapping[Server, str]] = {"PostgreSQL": "postgres", "Redis": "0"}
+
+# AWS's own word goes first, as in AWS's own rotation functions.
+ADMINISTRATOR_FIELDS: Final = ("masterarn", "admin_secret_arn")
+"""Where a secret names that of an administrator; the first that is there counts."""
+
+
+class Password(str):
+    """
+    A string that does not show itself.
+
+    Drivers need a real ``str``.  Tools that print the local variables of every frame of a traceback use
+    ``repr()``, and the frames of a failed login hold the password.
+    """
+
+    __module__ = "ledger_db"
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class SecretProblem(Exception):
+    """A secret does not have what is needed: the text names the field and what was expected, no value."""
+
+
+class AnswerProblem(Exception):
+    """This is no answer of Secrets Manager: something in between has spoken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """
+    One version of a secret.  A field is judged when it is asked for, and by nobody else.
+
+    Attributes:
+        name: What messages call the secret.
+
+        version: Id of the version.
+
+        fields: Everything in it, unknown fields included: a rotation carries them into the next version.
+    """
+
+    name: str
+    version: str
+    fields: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def engine(self) -> str:
+        """What AWS calls the kind of server, in lower case; empty if the secret does not say."""
+        return str(self.fields.get("engine") or "").lower()
+
+    @property
+    def username(self) -> str:
+        """Who logs in; ``default`` where a secret of a Redis engine names nobody."""
+        return self.username_for("Redis" if self.engine in ENGINES["Redis"] else "PostgreSQL")
+
+    @property
+    def password(self) -> Password:
+        """The password; its repr is masked."""
+        password = self.text("password")
+        if "\x00" in password:
+            raise self.problem("password", "a text without the character NUL, which no server accepts")
+        return Password(password)
+
+    @property
+    def host(self) -> str:
+        """Name or address of the server."""
+        return self.text("host", expected="a name or address")
+
+    @property
+    def administrator_field(self) -> str | None:
+        """The field that names the secret of an administrator; None if the secret names none."""
+        return next((name for name in ADMINISTRATOR_FIELDS if self.fields.get(name)), None)
+
+    def check_engine(self, server: Server) -> None:
+        """Insist on an engine that is a *server*, where the secret names one."""
+        engine = self.fields.get("engine")
+        if engine is not None and (not isinstance(engine, str) or engine.lower() not in ENGINES[server]):
+            raise self.problem("engine", f"one of {', '.join(sorted(ENGINES[server]))} for {server}")
+
+    def check(self, server: Server) -> None:
+        """
+        Insist on all that a login to a *server* needs but for its address, which may be given elsewhere.
+
+        Raises:
+            SecretProblem: Names the first field that is wrong.
+        """
+        self.check_engine(server)
+        # Asking for a field is checking it.
+        _ = self.username_for(server), self.password, self.port(server), self.database(server)
+
+    def username_for(self, server: Server) -> str:
+        """Return who logs in to a *server*."""
+        # An ElastiCache AUTH token and Redis' requirepass belong to the user "default".
+        if server == "Redis" and self.fields.get("username") is None:
+            return "default"
+        return self.text("username")
+
+    def port(self, server: Server) -> int:
+        """Return the TCP port, which is stored as number or as text; the usual one if none is."""
+        port = self.fields.get("port")
+        if port is None:
+            return PORTS[server]
+        if isinstance(port, str) and port.strip().isascii() and port.strip().isdecimal():
+            port = int(port)
+        # bool is an int in Python, and no port.
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+            raise self.problem("port", "a number from 1 to 65535, or the same as text")
+        return port
+
+    def database(self, server: Server) -> str:
+        """Return the name of the database, of Redis the number as text; the usual one if none is named."""
+        for name in ("dbname", "database"):
+            value = self.fields.get(name)
+            if server == "Redis" and isinstance(value, int) and not isinstance(value, bool):
+                return str(value)
+            if value is not None:
+                text = self.text(name)
+                if server == "Redis" and not (text.isascii() and text.isdecimal()):
+                    raise self.problem(name, "the number of a Redis database, or nothing")
+                return text
+        return _DATABASES[server]
+
+    def text(self, name: str, *, expected: str = "a non-empty text") -> str:
+        """
+        Return the text of the field *name*.
+
+        Raises:
+            SecretProblem: It is missing, or is no text.
+        """
+        found = self.fields.get(name)
+        if not isinstance(found, str) or not found:
+            raise self.problem(name, expected)
+        return found
+
+    def problem(self, name: str, expected: str) -> SecretProblem:
+        """Return what to raise for the field *name*; *expected* must not tell what is in it."""
+        state = "is missing" if self.fields.get(name) is None else "has another form"
+        return SecretProblem(f"secret {self.name!r}: field {name!r} {state}; expected {expected}")
+
+
+def secret_in(answer: Mapping[str, Any], *, name: str) -> Secret:
+    """
+    Return the secret in an *answer* of GetSecretValue.
+
+    Args:
+        answer: As boto3 gives it; SecretBinary is taken as UTF-8.
+
+        name: What messages call the secret.
+
+    Raises:
+        SecretProblem: It is no JSON object.
+
+        AnswerProblem: It is no such answer.
+    """
+    text, version = answer.get("SecretString", answer.get("SecretBinary")), answer.get("VersionId")
+    if not isinstance(text, str | bytes) or not isinstance(version, str):
+        raise AnswerProblem("Secrets Manager answered GetSecretValue with something else")
+    fields: object = None
+    # Nothing is raised in place of these errors while they are handled: they carry the whole secret as an
+    # attribute, and a new one would hold on to them as its context.
+    with suppress(UnicodeDecodeError, json.JSONDecodeError):
+        fields = json.loads(text)
+    if not isinstance(fields, dict):
+        raise SecretProblem(
+            f"secret {name!r}: expected a JSON object with at least 'username' and 'password', in the shape "
+            "that AWS documents for database secrets"
+        )
+    return Secret(name, version, fields)

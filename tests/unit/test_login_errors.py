@@ -1,0 +1,250 @@
+"""
+Is every error of a failed login understood, and in the same way by a service and by a rotation?
+
+The service asks what to do (`judge`); the rotation asks why (`find`), and exits with a status of its own.
+"""
+
+import errno
+import socket
+import ssl
+
+import psycopg2
+import pytest
+import redis.exceptions
+
+from ledger_db.answers import login_errors, postgres, redis as redis_answers
+from ledger_db.answers.login_errors import find, judge, sqlstate_of
+from ledger_db.answers.reason import Reason, Text, Verdict
+from ledger_db.rotation import failures
+from ledger_db.rotation.protocol import Probe, ServerProblem
+
+# Real texts.  psycopg2 gives nothing else for a failed connect.
+POSTGRES = [
+    ('no pg_hba.conf entry for host "10.0.0.1", user "app", database "d", no encryption', Reason.FORBIDDEN),
+    ('pg_hba.conf rejects connection for host "10.0.0.1", user "app"', Reason.FORBIDDEN),
+    ("server does not support SSL, but SSL was required", Reason.NO_TLS),
+    ("rejected SSL upgrade", Reason.NO_TLS),
+    ('Peer authentication failed for user "app"', Reason.FORBIDDEN),
+    ('Ident authentication failed for user "app"', Reason.FORBIDDEN),
+    ('certificate authentication failed for user "app"', Reason.FORBIDDEN),
+    ('password authentication failed for user "app"', Reason.REFUSED),
+    ("SASL authentication failed", Reason.REFUSED),
+    ('PAM authentication failed for user "app"', Reason.REFUSED),
+    ('LDAP authentication failed for user "app"', Reason.REFUSED),
+    ('RADIUS authentication failed for user "app"', Reason.REFUSED),
+    ("IAM authentication failed for the user app", Reason.REFUSED),
+    ("This RDS proxy has no credentials for the role app. Check the credentials.", Reason.REFUSED),
+    ("The password that was provided for the role app is wrong.", Reason.REFUSED),
+    ('role "app" is not permitted to log in', Reason.NO_LOGIN),
+    ('role "app" does not exist', Reason.REFUSED),
+    ("fe_sendauth: no password supplied", Reason.REFUSED),
+    ('database "nope" does not exist', Reason.NO_DATABASE),
+    ('permission denied for database "d"', Reason.FORBIDDEN),
+    ("the database system is starting up", Reason.NOT_READY),
+    ("the database system is shutting down", Reason.NOT_READY),
+    ("the database system is in recovery mode", Reason.NOT_READY),
+    ("the database system is not yet accepting connections", Reason.NOT_READY),
+    ("sorry, too many clients already", Reason.TOO_MANY_CONNECTIONS),
+    ('too many connections for role "app"', Reason.TOO_MANY_CONNECTIONS),
+    ("remaining connection slots are reserved for roles", Reason.TOO_MANY_CONNECTIONS),
+    ('invalid sslmode value: "maybe"', Reason.UNSUPPORTED),
+    ('invalid connection option "x"', Reason.UNSUPPORTED),
+    ("authentication method 13 not supported", Reason.UNSUPPORTED),
+    ("terminating connection due to administrator command", Reason.NOT_READY),
+    ("something that nobody has seen", Reason.UNKNOWN),
+]
+REDIS = [
+    ("WRONGPASS invalid username-password pair or user is disabled.", Reason.REFUSED),
+    ("invalid password", Reason.REFUSED),
+    ("AUTH <password> called without any password configured for the default user.", Reason.REFUSED),
+    ("NOAUTH HELLO must be called with the client already authenticated", Reason.REFUSED),
+    ("Authentication required.", Reason.REFUSED),
+    ("NOPERM User app has no permissions to run the 'ping' command", Reason.FORBIDDEN),
+    ("DENIED Redis is running in protected mode", Reason.FORBIDDEN),
+    ("READONLY You can't write against a read only replica.", Reason.FORBIDDEN),
+    ("invalid DB index", Reason.NO_DATABASE),
+    ("ERR DB index is out of range", Reason.NO_DATABASE),
+    ("max number of clients reached", Reason.TOO_MANY_CONNECTIONS),
+    ("LOADING Redis is loading the dataset in memory", Reason.NOT_READY),
+    ("BUSY Redis is busy running a script", Reason.NOT_READY),
+    ("MASTERDOWN Link with MASTER is down", Reason.NOT_READY),
+    ("CLUSTERDOWN The cluster is down", Reason.NOT_READY),
+    ("TRYAGAIN Multiple keys request during rehashing of slot", Reason.NOT_READY),
+    ("Connection closed by server.", Reason.NOT_READY),
+    ("Error while reading from h:1 : (104, 'Connection reset by peer')", Reason.NOT_READY),
+    ("something that nobody has seen", Reason.UNKNOWN),
+]
+ON_THE_WAY = [
+    ('server certificate for "db" does not match host name "other"', Reason.WRONG_CERTIFICATE),
+    ("certificate verify failed: Hostname mismatch, certificate is not valid", Reason.WRONG_CERTIFICATE),
+    ("SSL error: certificate verify failed", Reason.WRONG_CERTIFICATE),
+    ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", Reason.WRONG_CERTIFICATE),
+    ("self-signed certificate in certificate chain", Reason.WRONG_CERTIFICATE),
+    ("certificate has expired", Reason.WRONG_CERTIFICATE),
+    ('root certificate file "/nowhere.pem" does not exist', Reason.WRONG_CERTIFICATE),
+    ('could not read root certificate file "x"', Reason.WRONG_CERTIFICATE),
+    ("[SSL: WRONG_VERSION_NUMBER] wrong version number", Reason.NO_TLS),
+    ('could not translate host name "h" to address: Name or service not known', Reason.NO_ADDRESS),
+    ("failed to resolve host 'h': [Errno -3] Temporary failure in name resolution", Reason.NO_ADDRESS),
+    ("connection to server at ... failed: Connection refused", Reason.CLOSED_PORT),
+    ("Error 111 connecting to h:1. Connection refused.", Reason.CLOSED_PORT),
+    ("timeout expired", Reason.NO_ANSWER),
+    ("Connection timed out", Reason.NO_ANSWER),
+    ("Timeout connecting to server", Reason.NO_ANSWER),
+    ("Timeout reading from socket", Reason.NO_ANSWER),
+    ("No route to host", Reason.NO_ANSWER),
+    ("Network is unreachable", Reason.NO_ANSWER),
+    ("Host is down", Reason.NO_ANSWER),
+    ("server closed the connection unexpectedly", Reason.NOT_READY),
+    ("SSL SYSCALL error: EOF detected", Reason.NOT_READY),
+    ("could not receive data from server: Connection reset by peer", Reason.NOT_READY),
+    ("Broken pipe", Reason.NOT_READY),
+    ("consuming input failed: server closed", Reason.NOT_READY),
+    ("the connection is lost", Reason.NOT_READY),
+]
+VERDICTS = {
+    Reason.REFUSED: Verdict.REFUSED,
+    Reason.NO_LOGIN: Verdict.REFUSED,
+    Reason.EXPIRED: Verdict.REFUSED,
+    Reason.NO_ADDRESS: Verdict.TRANSIENT,
+    Reason.CLOSED_PORT: Verdict.TRANSIENT,
+    Reason.NO_ANSWER: Verdict.TRANSIENT,
+    Reason.NOT_READY: Verdict.TRANSIENT,
+    Reason.TOO_MANY_CONNECTIONS: Verdict.TRANSIENT,
+    Reason.NO_DATABASE: Verdict.PERMANENT,
+    Reason.WRONG_CERTIFICATE: Verdict.PERMANENT,
+    Reason.NO_TLS: Verdict.PERMANENT,
+    Reason.FORBIDDEN: Verdict.PERMANENT,
+    Reason.UNSUPPORTED: Verdict.PERMANENT,
+    Reason.FAILED_CHECK: Verdict.PERMANENT,
+    Reason.UNKNOWN: Verdict.PERMANENT,
+}
+
+
+@pytest.mark.parametrize(("said", "reason"), POSTGRES + ON_THE_WAY)
+def test_what_libpq_says_of_a_login(said: str, reason: Reason) -> None:
+    """Where there is no code the text decides."""
+    assert find(psycopg2.OperationalError(f"FATAL:  {said}")).reason is reason
+
+
+@pytest.mark.parametrize(("said", "reason"), REDIS + ON_THE_WAY)
+def test_what_redis_says_of_a_login(said: str, reason: Reason) -> None:
+    """Redis has no codes at all."""
+    assert find(redis.exceptions.ConnectionError(said)).reason is reason
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_reason_asks_for_one_thing(reason: Reason) -> None:
+    """Who knows why a login failed knows whether to look for other credentials, to wait, or to give up."""
+    assert reason.verdict is VERDICTS[reason]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_rotation_has_a_failure_for_every_reason(reason: Reason) -> None:
+    """Whatever a login fails for has an errorType, an exit status and a next move."""
+    with (
+        pytest.raises(failures.StepFailed) as failed,
+        failures.explained("setSecret of s", lambda: "nothing was changed"),
+    ):
+        raise ServerProblem(Probe(reason, "it did not log in"))
+
+    assert str(failed.value).endswith(failed.value.next_move)
+    assert failed.value.exit_status >= 20
+
+
+def first_row(error: Exception) -> Text | None:
+    """Return the row that decides about *error*."""
+    return next((row for row in login_errors._rows_for(error) if row.pattern.search(str(error))), None)
+
+
+def test_every_row_of_the_tables_decides_about_a_text() -> None:
+    """A row without a real text behind it would be a guess, one that another row hides would be dead."""
+    errors = [psycopg2.OperationalError(said) for said, _ in POSTGRES + ON_THE_WAY]
+    answers = [redis.exceptions.ConnectionError(said) for said, _ in REDIS + ON_THE_WAY]
+    deciding = {row.pattern for error in errors + answers if (row := first_row(error)) is not None}
+
+    rows = postgres.TEXTS + redis_answers.TEXTS + login_errors._ON_THE_WAY
+    assert [row.pattern.pattern for row in rows if row.pattern not in deciding] == []
+
+
+class _CodedError(Exception):
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__("Meldung in einer anderen Sprache")
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize("code", sorted(postgres.SQLSTATES))
+def test_sqlstates(code: str) -> None:
+    """Where there is a code it decides, whatever the language of the text; a class stands for its codes."""
+    whole = code if len(code) == 5 else f"{code}999"
+    assert find(_CodedError(whole)) == postgres.SQLSTATES[code]
+
+
+def test_a_text_goes_before_its_code() -> None:
+    """28000 is also "no pg_hba.conf entry", which no newer password mends."""
+    error = _CodedError("28000")
+    error.args = ("no pg_hba.conf entry for host",)
+
+    assert judge(error) is Verdict.PERMANENT
+
+
+def test_what_the_server_said_goes_before_what_happened_on_the_way() -> None:
+    """Of a name with two addresses the one that answered counts, not the one where nobody listens."""
+    error = psycopg2.OperationalError(
+        'connection to server at "localhost" (::1), port 5432 failed: Connection refused\n'
+        'connection to server at "localhost" (127.0.0.1), port 5432 failed: FATAL:  password authentication '
+        'failed for user "app"'
+    )
+
+    assert judge(error) is Verdict.REFUSED
+
+
+def test_names_of_databases_are_not_words_of_redis() -> None:
+    """A server is judged by its own table: what PostgreSQL quotes does not mean what Redis would mean."""
+    error = psycopg2.OperationalError('FATAL:  database "BUSY BEES LOADING" does not exist')
+
+    assert find(error).reason is Reason.NO_DATABASE
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TimeoutError(), Reason.NO_ANSWER),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), Reason.CLOSED_PORT),
+        (ConnectionResetError(), Reason.NOT_READY),
+        (ConnectionAbortedError(), Reason.NOT_READY),
+        (BrokenPipeError(), Reason.NOT_READY),
+        (socket.gaierror(-3, "x"), Reason.NO_ADDRESS),
+        (OSError(errno.EHOSTUNREACH, "x"), Reason.NO_ANSWER),
+        (OSError(errno.EACCES, "x"), Reason.UNKNOWN),
+        (FileNotFoundError(errno.ENOENT, "x"), Reason.UNKNOWN),
+        (EOFError(), Reason.NOT_READY),
+        (ssl.SSLCertVerificationError("x"), Reason.WRONG_CERTIFICATE),
+        (ssl.SSLError("x"), Reason.NO_TLS),
+        (redis.exceptions.BusyLoadingError("x"), Reason.NOT_READY),
+        (redis.exceptions.AuthenticationError("invalid username-password pair"), Reason.REFUSED),
+        (ValueError("never seen"), Reason.UNKNOWN),
+    ],
+)
+def test_errors_without_code_or_text(error: Exception, reason: Reason) -> None:
+    """Plain Python errors are judged by their class; what is unknown is permanent."""
+    assert find(error).reason is reason
+
+
+def test_causes_are_looked_at() -> None:
+    """What SQLAlchemy wraps, and what a library re-raises, is judged by what is inside."""
+    outer = RuntimeError("wrapped")
+    outer.__cause__ = _CodedError("28P01")
+
+    assert judge(outer) is Verdict.REFUSED
+    assert sqlstate_of(outer) == "28P01"
+
+
+def test_a_context_that_was_set_aside_is_not_looked_at() -> None:
+    """An error raised "from None" stands for itself."""
+    outer = RuntimeError("on its own")
+    outer.__context__ = _CodedError("28P01")
+    outer.__suppress_context__ = True
+
+    assert judge(outer) is Verdict.PERMANENT
+    assert sqlstate_of(outer) is None
