@@ -22,7 +22,7 @@ from sqlalchemy import text
 from ledger_db import ConnectionManager, Settings
 from ledger_db.sandbox import Sandbox
 from ledger_db.stand_in.faults import Fault, access_denied, rubbish, slow, throttled, unavailable
-from tests.half_rotation import half_rotated_database
+from tests.support.half_rotation import half_rotated_database
 
 WORKERS = 8
 

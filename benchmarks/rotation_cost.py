@@ -17,8 +17,8 @@ import psycopg2
 
 from ledger_db.rotation import scram
 from ledger_db.sandbox import Sandbox
-from tests.crashes import Boundaries, WatchedClient, watched_postgres
-from tests.rotations import Rotations, own_secret
+from tests.support.crashes import Boundaries, WatchedClient, watched_postgres
+from tests.support.rotations import Rotations, own_secret
 
 ROUNDS = 20
 STARTS = 15

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ledger_db.sandbox import Sandbox
-from tests.folders import passable_folder
+from tests.support.folders import passable_folder
 
 # Tests press Ctrl-C in programs that they start.  What runs the tests may ignore it, as a shell's "&" does,
 # and what is ignored is inherited.

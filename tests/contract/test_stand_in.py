@@ -14,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from ledger_db.stand_in import faults
 from ledger_db.stand_in.server import SecretsManagerStandIn
-from tests.stand_in_client import PATIENCE_SECONDS, ask, client_for
+from tests.support.stand_in_client import PATIENCE_SECONDS, ask, client_for
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

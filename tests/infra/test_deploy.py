@@ -11,7 +11,7 @@ import trustme
 from infra import deploy
 from infra.deploy import DeployError
 from infra.package import CERTIFICATES
-from tests.stand_in_cloudformation import CloudFormation, change, deployment
+from tests.support.deployments import CloudFormation, change, deployment
 
 
 def test_what_would_change_is_shown_before_it_is_done() -> None:

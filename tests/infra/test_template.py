@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests import contracts_of_access, contracts_of_life, contracts_of_rotation
-from tests.cloudformation import GIVEN, SCENARIOS, Dangling, Stack, load, stacks
-from tests.template_faults import MORE, SEEDED, Fault
+from tests.support import template_access, template_life, template_rotation
+from tests.support.template_faults import MORE, SEEDED, Fault
+from tests.support.template_stacks import GIVEN, SCENARIOS, Dangling, Stack, load, stacks
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATH = PROJECT / "infra" / "template.yaml"
 TEMPLATE = load(PATH)
 CONTRACTS = (
-    *contracts_of_rotation.CONTRACTS,
-    *contracts_of_access.CONTRACTS,
-    *contracts_of_life.CONTRACTS,
+    *template_rotation.CONTRACTS,
+    *template_access.CONTRACTS,
+    *template_life.CONTRACTS,
 )
 # What CloudFormation takes in the call itself.
 MOST_BYTES = 51_200
@@ -135,8 +135,8 @@ def permissions() -> set[str]:
     """Return every action that the template allows anybody."""
     found: set[str] = set()
     for stack in stacks(TEMPLATE).values():
-        for holder in contracts_of_access.holders(stack):
-            found |= contracts_of_access.actions_of(contracts_of_access.statements_of(stack, holder))
+        for holder in template_access.holders(stack):
+            found |= template_access.actions_of(template_access.statements_of(stack, holder))
     return found
 
 

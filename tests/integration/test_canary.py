@@ -15,8 +15,8 @@ from sqlalchemy import text
 from ledger_db import ConnectionManager, LoginRefused, ServerUnreachable, Settings
 from ledger_db.sandbox import Sandbox
 from ledger_db.stand_in.faults import access_denied, throttled
-from tests.half_rotation import half_rotated_database, half_rotated_redis
-from tests.waiting import eventually
+from tests.support.half_rotation import half_rotated_database, half_rotated_redis
+from tests.support.waiting import eventually
 
 ROTATIONS = 50
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from ledger_db import ConnectionManager, ManagerClosed, Settings
 from ledger_db.credentials.secrets_manager import SecretsManagerSource
 from ledger_db.sandbox import Sandbox
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def sessions(box: Sandbox) -> int:

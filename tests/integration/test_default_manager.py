@@ -14,7 +14,7 @@ from sqlalchemy import text
 from ledger_db import ConfigurationError, ConnectionManager, default_manager
 from ledger_db.manager import default
 from ledger_db.sandbox import Sandbox
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)

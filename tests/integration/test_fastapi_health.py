@@ -22,8 +22,8 @@ from ledger_db.connections.postgres_server import PostgresServer
 from ledger_db.fastapi import lifespan, make_router, manager_of, router
 from ledger_db.sandbox import Sandbox
 from ledger_db.stand_in.faults import access_denied
-from tests.asgi import Served, serving
-from tests.waiting import eventually
+from tests.support.asgi import Served, serving
+from tests.support.waiting import eventually
 
 PATHS = ("/health/live", "/health/ready", "/health/database", "/health/database/detailed")
 AT_ONCE_SECONDS = 0.2

@@ -32,7 +32,7 @@ from ledger_db.fastapi import (
     session_dependency,
     session_factory_dependency,
 )
-from tests.asgi import Served, serving
+from tests.support.asgi import Served, serving
 
 
 def is_open(db: ConnectionManager) -> bool:

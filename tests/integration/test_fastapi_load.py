@@ -33,9 +33,9 @@ from ledger_db.fastapi import (
 )
 from ledger_db.fastapi.lifetime import opened_of
 from ledger_db.sandbox import Sandbox
-from tests.asgi import Served, serving
-from tests.notes_service import INSERT, Note, borrowed, notes_table
-from tests.waiting import eventually
+from tests.support.asgi import Served, serving
+from tests.support.notes_service import INSERT, Note, borrowed, notes_table
+from tests.support.waiting import eventually
 
 QUERY = text("SELECT pg_sleep(0.002), 7")
 FLAVOURS = pytest.mark.parametrize("flavour", ["sync", "async"])

@@ -15,10 +15,10 @@ from ledger_db import Settings
 from ledger_db.fastapi import manager_of
 from ledger_db.fastapi.problem_model import Problem
 from ledger_db.sandbox import Sandbox
-from tests.asgi import Served, serving
-from tests.commit_cutter import commit_cutter
-from tests.problem_cases import CANARY, CASES, DRIVERS, Expected, create_service, problem_tables
-from tests.rotations import own_secret
+from tests.support.asgi import Served, serving
+from tests.support.commit_cutter import commit_cutter
+from tests.support.problem_service import CANARY, CASES, DRIVERS, Expected, create_service, problem_tables
+from tests.support.rotations import own_secret
 
 
 @pytest.fixture(scope="module")

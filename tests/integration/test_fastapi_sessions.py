@@ -22,8 +22,8 @@ from ledger_db.fastapi import (
     session_dependency,
 )
 from ledger_db.sandbox import Sandbox
-from tests.asgi import Message, serving
-from tests.notes_service import DRIVERS, INSERT, borrowed, create_service, notes_table
+from tests.support.asgi import Message, serving
+from tests.support.notes_service import DRIVERS, INSERT, borrowed, create_service, notes_table
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from ledger_db.fastapi import (
     manager_of,
 )
 from ledger_db.sandbox import Sandbox
-from tests.asgi import Message, serving
-from tests.notes_service import INSERT, borrowed, notes_table
+from tests.support.asgi import Message, serving
+from tests.support.notes_service import INSERT, borrowed, notes_table
 
 BATCHES = 3
 NEXT = text("SELECT :number + 1")

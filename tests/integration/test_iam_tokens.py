@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from ledger_db import ConnectionManager, LoginRefused, RdsIamSource, Settings
 from ledger_db.sandbox import Sandbox
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 class Tokens:

@@ -14,10 +14,10 @@ from ledger_db.rotation import journal
 from ledger_db.rotation.events import event_handler
 from ledger_db.rotation.failures import SecretsManagerDenied
 from ledger_db.sandbox import Sandbox
-from tests.cloudformation import GIVEN, SCENARIOS, Stack, load
-from tests.policy_gate import Permission, PolicyGate, permissions
-from tests.rotations import Rotations, own_secret
-from tests.waiting import eventually
+from tests.support.policy_gate import Permission, PolicyGate, permissions
+from tests.support.rotations import Rotations, own_secret
+from tests.support.template_stacks import GIVEN, SCENARIOS, Stack, load
+from tests.support.waiting import eventually
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "infra" / "template.yaml"
 OWN_SERVERS = SCENARIOS["servers of one's own"]

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from ledger_db import ConfigurationError, ConnectionManager, ManagerClosed, Settings
 from ledger_db.sandbox import Sandbox
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def user_of(db: ConnectionManager) -> str:

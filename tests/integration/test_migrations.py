@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from ledger_db import ConfigurationError, ConnectionManager, Settings
 from ledger_db.migrations import MigrationsBusy, check_migrated, pending_revisions
 from ledger_db.sandbox import Sandbox
-from tests.migrations_project import Project
-from tests.waiting import eventually
+from tests.support.migrations_project import Project
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     import subprocess

@@ -9,8 +9,8 @@ from ledger_db import ConnectionManager, Settings
 from ledger_db.errors import ConfigurationError, Retryable
 from ledger_db.sandbox import Sandbox
 from ledger_db.stand_in.faults import Fault, access_denied, dropped, rubbish, slow, throttled, unavailable
-from tests.half_rotation import half_rotated_database
-from tests.waiting import eventually
+from tests.support.half_rotation import half_rotated_database
+from tests.support.waiting import eventually
 
 FAULTS = {
     "throttled": throttled(times=None),

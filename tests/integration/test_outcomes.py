@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from ledger_db import Settings
 from ledger_db.sandbox import Sandbox
 from ledger_db.transactions.meaning import Meaning, constraint_of, meaning_of
-from tests.any_driver import DRIVERS, Client, client_of, direct_settings
-from tests.waiting import eventually
+from tests.support.any_driver import DRIVERS, Client, client_of, direct_settings
+from tests.support.waiting import eventually
 
 M = Meaning
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from benchmarks.rotation_stress import DRIVERS, Plan, run
 from ledger_db import ConnectionManager, Settings
 from ledger_db.sandbox import Sandbox
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 QUICK = {"login_patience_seconds": 3, "startup_timeout_seconds": 20}
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from ledger_db import AsyncRepository, ConnectionManager, Page, Repository, Settings
 from ledger_db.errors import CursorInvalid, NotFound
 from ledger_db.orm.pages import OrderBy
-from tests.shop import START, Article, Articles, AsyncArticles, Place, Places, StockBase, articles
+from tests.support.shop import START, Article, Articles, AsyncArticles, Place, Places, StockBase, articles
 
 ORDERS: dict[str, tuple[OrderBy, ...]] = {
     "primary key": (),

@@ -11,7 +11,7 @@ from redis.exceptions import AuthenticationError
 from ledger_db.operate import cli
 from ledger_db.rotation.postgres import PostgresAlternatingRotator
 from ledger_db.sandbox import Sandbox
-from tests.rotations import Rotations, new_token, own_secret
+from tests.support.rotations import Rotations, new_token, own_secret
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
-from tests.rotations import Rotations, new_token, own_secret
-from tests.waiting import eventually
+from tests.support.rotations import Rotations, new_token, own_secret
+from tests.support.waiting import eventually
 
 ROLE_TOKEN = "sensitive-" + "x" * 30
 

@@ -17,8 +17,8 @@ from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.runner import Findings
 from ledger_db.rotation.steps import STEPS, Outcome
 from ledger_db.sandbox import Sandbox
-from tests.rotations import OWNER, Rotations, new_client, new_token, own_secret
-from tests.waiting import eventually
+from tests.support.rotations import OWNER, Rotations, new_client, new_token, own_secret
+from tests.support.waiting import eventually
 
 STRATEGIES = ["postgres-single", "postgres-alternating", "postgres-alternating-clone"]
 

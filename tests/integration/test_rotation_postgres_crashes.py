@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from ledger_db import ConnectionManager, Settings
 from ledger_db.sandbox import Sandbox
-from tests.crashes import DIED, Boundaries, WatchedClient, in_child, watched_postgres
-from tests.rotations import Rotations, new_client, new_token
+from tests.support.crashes import DIED, Boundaries, WatchedClient, in_child, watched_postgres
+from tests.support.rotations import Rotations, new_client, new_token
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation import journal
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.sandbox import Sandbox
-from tests.rotations import Rotations, new_client, new_token
+from tests.support.rotations import Rotations, new_client, new_token
 
 ROTATIONS = 10
 

@@ -13,7 +13,7 @@ from ledger_db.rotation import failures
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.ports import free_port
-from tests.rotations import Rotations, new_token, own_secret
+from tests.support.rotations import Rotations, new_token, own_secret
 
 
 @contextmanager

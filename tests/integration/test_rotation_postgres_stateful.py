@@ -33,8 +33,8 @@ from ledger_db.stand_in.faults import (
     throttled,
     unavailable,
 )
-from tests.crashes import Boundaries, WatchedClient, watched_postgres
-from tests.rotations import new_client, new_token, own_secret
+from tests.support.crashes import Boundaries, WatchedClient, watched_postgres
+from tests.support.rotations import new_client, new_token, own_secret
 
 EXAMPLES = 12
 STEPS_EACH = 25

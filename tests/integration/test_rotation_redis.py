@@ -18,9 +18,9 @@ from ledger_db.rotation.redis import RedisAclRotator, hashed
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.ports import free_port
 from ledger_db.sandbox.programs import find_redis
-from tests.redis_world import RIGHTS, RedisWorld, acl, redis_world
-from tests.rotations import Rotations, new_client, new_token
-from tests.waiting import eventually
+from tests.support.redis_world import RIGHTS, RedisWorld, acl, redis_world
+from tests.support.rotations import Rotations, new_client, new_token
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import pytest
 
 from ledger_db import ConnectionManager, Settings
 from ledger_db.sandbox import Sandbox
-from tests.crashes import DIED, Boundaries, WatchedClient, in_child
-from tests.redis_crashes import watched_redis
-from tests.redis_world import RedisWorld, redis_world
-from tests.rotations import Rotations, new_client, new_token
+from tests.support.crashes import DIED, Boundaries, WatchedClient, in_child, watched_redis
+from tests.support.redis_world import RedisWorld, redis_world
+from tests.support.rotations import Rotations, new_client, new_token
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from ledger_db.rotation.failures import (
 from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.rotation.redis import RedisAclRotator
 from ledger_db.sandbox import Sandbox
-from tests.redis_world import RedisWorld, redis_world
-from tests.rotations import Rotations, new_client, new_token
+from tests.support.redis_world import RedisWorld, redis_world
+from tests.support.rotations import Rotations, new_client, new_token
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from ledger_db.rotation.failures import StepFailed
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.redis import RedisAclRotator
 from ledger_db.sandbox import Sandbox
-from tests.redis_world import RedisWorld, acl, redis_world
-from tests.rotations import Rotations, new_client, new_token
+from tests.support.redis_world import RedisWorld, acl, redis_world
+from tests.support.rotations import Rotations, new_client, new_token
 
 ROTATIONS = 10
 _END = "the-end-of-what-is-watched"

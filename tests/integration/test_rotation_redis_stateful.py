@@ -20,10 +20,9 @@ from ledger_db.rotation.redis import RedisAclRotator
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
 from ledger_db.stand_in.faults import Fault, dropped, lost_answer, throttled, unavailable
-from tests.crashes import Boundaries, WatchedClient
-from tests.redis_crashes import watched_redis
-from tests.redis_world import redis_world
-from tests.rotations import Rotations, new_client, new_token
+from tests.support.crashes import Boundaries, WatchedClient, watched_redis
+from tests.support.redis_world import redis_world
+from tests.support.rotations import Rotations, new_client, new_token
 
 EXAMPLES = 12
 STEPS_EACH = 25

@@ -17,9 +17,9 @@ from ledger_db import ConnectionManager, Settings
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
 from ledger_db.sandbox import Sandbox
 from ledger_db.transactions.run import TransactionCounters
-from tests.any_driver import DRIVERS, Client, client_of, direct_settings
-from tests.commit_cutter import CommitCutter, Cut, commit_cutter
-from tests.waiting import eventually
+from tests.support.any_driver import DRIVERS, Client, client_of, direct_settings
+from tests.support.commit_cutter import CommitCutter, Cut, commit_cutter
+from tests.support.waiting import eventually
 
 TABLE = """
 CREATE TABLE run_counters (id int PRIMARY KEY, n int NOT NULL);

@@ -15,7 +15,7 @@ from ledger_db.errors import ConfigurationError, ManagerClosed, RotationFailed, 
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.rotate import Strategy
 from ledger_db.stand_in.faults import access_denied, throttled
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.folder import KEPT, remove_if_abandoned
 from ledger_db.sandbox.processes import nobody, reachable_by_others
 from ledger_db.sandbox.programs import find_postgres
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 AS_ROOT = os.geteuid() == 0

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from ledger_db.sandbox import Sandbox
-from tests.folders import passable_folder
+from tests.support.folders import passable_folder
 
 if TYPE_CHECKING:
     from ledger_db.sandbox.processes import Account

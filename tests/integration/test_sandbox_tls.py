@@ -19,7 +19,7 @@ import redis
 import trustme
 
 from ledger_db.sandbox import Sandbox
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 # Debian builds PostgreSQL with OpenSSL; the wheels of PyPI mostly do not.
 _SYSTEM = Path("/usr/lib/postgresql")

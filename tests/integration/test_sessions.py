@@ -18,9 +18,9 @@ from ledger_db.errors import OutcomeUnknown
 from ledger_db.sandbox import Sandbox
 from ledger_db.transactions.meaning import Meaning, constraint_of, meaning_of
 from ledger_db.transactions.sessions import commit
-from tests.any_driver import DRIVERS, Client, client_of, direct_settings
-from tests.commit_cutter import CommitCutter, Cut, commit_cutter
-from tests.waiting import eventually
+from tests.support.any_driver import DRIVERS, Client, client_of, direct_settings
+from tests.support.commit_cutter import CommitCutter, Cut, commit_cutter
+from tests.support.waiting import eventually
 
 TABLE = """
 CREATE TABLE session_rows (id int PRIMARY KEY, parent int CONSTRAINT session_parent

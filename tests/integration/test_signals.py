@@ -18,8 +18,8 @@ from ledger_db.rotation.announce import DEFAULT_CHANNEL, Announcer
 from ledger_db.rotation.events import event_handler
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.sandbox import Sandbox
-from tests.redis_world import RedisWorld, redis_world
-from tests.waiting import eventually
+from tests.support.redis_world import RedisWorld, redis_world
+from tests.support.waiting import eventually
 
 ROUNDS = 10
 # Longer than two looks have to be apart.

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from ledger_db import ConnectionManager, LoginRefused, Settings
 from ledger_db.sandbox import Sandbox
 from ledger_db.stand_in.faults import access_denied, pending_without_value
-from tests.half_rotation import half_rotated_database, half_rotated_redis
+from tests.support.half_rotation import half_rotated_database, half_rotated_redis
 
 
 def request(db: ConnectionManager) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pytest_runs import run_pytest
+from tests.support.pytest_runs import run_pytest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
 # Starlette says which HTTP client it would rather have.

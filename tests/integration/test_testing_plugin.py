@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ledger_db.sandbox import Sandbox
-from tests.pytest_runs import run_pytest
+from tests.support.pytest_runs import run_pytest
 
 AUTO = ("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function")
 STRICT = ("-o", "asyncio_mode=strict", "-o", "asyncio_default_fixture_loop_scope=function")

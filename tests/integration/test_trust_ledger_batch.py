@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from ledger_db.sandbox import Sandbox
-from tests.ledgers import append, ledger_service, tampering, walk
+from tests.support.trust_ledger import append, ledger_service, tampering, walk
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from examples.trust_ledger import chain, ledger, verification
 from examples.trust_ledger.merkle import verify_inclusion
 from ledger_db.sandbox import Sandbox
-from tests.ledgers import append, ledger_service, tampering, walk
+from tests.support.trust_ledger import append, ledger_service, tampering, walk
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from ledger_db.sandbox import Sandbox
-from tests.ledgers import ledger_service, walk
+from tests.support.trust_ledger import ledger_service, walk
 
 JSON = {"Idempotency-Key": "k1", "Content-Type": "application/json"}
 SOUND = b'{"account": "ada", "amount": 1, "memo": ""}'

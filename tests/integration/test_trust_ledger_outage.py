@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from ledger_db.sandbox import Sandbox
-from tests.commit_cutter import Cut, commit_cutter
-from tests.ledgers import append, ledger_service, walk
+from tests.support.commit_cutter import Cut, commit_cutter
+from tests.support.trust_ledger import append, ledger_service, walk
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from examples.trust_ledger.migrate import OWNER, SERVICE, configuration
 from ledger_db import ConfigurationError
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.seed import FIRST_ROLE, SECOND_ROLE
-from tests.ledgers import (
+from tests.support.trust_ledger import (
     APPLICATION,
     drop_ledger,
     migrate_ledger,

@@ -14,7 +14,7 @@ from examples.trust_ledger.app import create_app
 from examples.trust_ledger.run import make_service
 from ledger_db.drill.service import Service, listen_from
 from ledger_db.sandbox import Sandbox
-from tests.ledgers import prepare_ledger
+from tests.support.trust_ledger import prepare_ledger
 
 PROJECT = Path(__file__).resolve().parents[2]
 ONLY_THE_ROUTER = "unsupported_method,allow_header_conformance"
@@ -44,7 +44,11 @@ def test_no_request_fails_the_service_or_breaks_its_document(service: Service, t
             *("--exclude-checks", ONLY_THE_ROUTER),
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(PROJECT),
+            "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
+        },
         capture_output=True,
         text=True,
         timeout=110,

@@ -19,8 +19,8 @@ from ledger_db.drill.sampling import ConnectionCount
 from ledger_db.drill.service import listen_from
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.seed import FIRST_ROLE, SECOND_ROLE
-from tests.ledgers import append, drop_ledger, prepare_ledger, tampering, walk
-from tests.waiting import eventually
+from tests.support.trust_ledger import append, drop_ledger, prepare_ledger, tampering, walk
+from tests.support.waiting import eventually
 
 PROJECT = Path(__file__).resolve().parents[2]
 END_SECONDS = 30.0

@@ -14,8 +14,8 @@ import pytest
 
 from ledger_db.drill.service import Service, listen_from
 from ledger_db.sandbox import Sandbox
-from tests.pytest_runs import run_pytest
-from tests.waiting import eventually
+from tests.support.pytest_runs import run_pytest
+from tests.support.waiting import eventually
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"

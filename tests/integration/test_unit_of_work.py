@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 from sqlalchemy.orm import sessionmaker
 
 from ledger_db import AsyncUnitOfWork, ConnectionManager, Settings, UnitOfWork
-from tests.shop import START, Article, Articles, AsyncArticles, Place, Places, StockBase
+from tests.support.shop import START, Article, Articles, AsyncArticles, Place, Places, StockBase
 
 
 class OnPurposeError(Exception):

@@ -14,7 +14,7 @@ import pytest
 
 from localstack.host import LocalStack
 from tests.localstack.clients import Clients
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 NAME = "guinea-pig"
 SECRET = "canary-in-the-environment"

@@ -9,8 +9,8 @@ from typing import Any
 from ledger_db.sandbox import Sandbox
 from localstack.host import READY_HOOKS, LocalStack
 from tests.localstack.clients import Clients
-from tests.rotations import new_token
-from tests.waiting import eventually
+from tests.support.rotations import new_token
+from tests.support.waiting import eventually
 
 FUNCTION = "ledger-db-rotation"
 APPLICATION = (Sandbox.database_secret_id, Sandbox.redis_secret_id)

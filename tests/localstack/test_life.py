@@ -15,7 +15,7 @@ import pytest
 from ledger_db.errors import ConfigurationError, ServerUnreachable
 from ledger_db.sandbox.ports import HOST
 from localstack.host import PROJECT, LocalStack
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 START_SECONDS = 60.0
 

@@ -19,7 +19,7 @@ from ledger_db.sandbox.seed import FIRST_ROLE, SECOND_ROLE
 from localstack.host import LocalStack
 from localstack.run import environment_of
 from tests.localstack.clients import Clients
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 PORT = 8700
 CLIENTS = 6

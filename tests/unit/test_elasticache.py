@@ -15,8 +15,8 @@ from ledger_db.rotation.elasticache import ElastiCacheAuthTokenRotator, ElastiCa
 from ledger_db.rotation.protocol import Deadline, OutOfTime, ServerProblem, Tools
 from ledger_db.rotation.strategies import STRATEGIES
 from ledger_db.sandbox import Sandbox
-from tests.elasticache_double import ElastiCacheDouble
-from tests.redis_world import RedisWorld, redis_world
+from tests.support.elasticache import ElastiCacheDouble
+from tests.support.redis_world import RedisWorld, redis_world
 
 Rotator = ElastiCacheUserRotator | ElastiCacheAuthTokenRotator
 KINDS = [ElastiCacheUserRotator, ElastiCacheAuthTokenRotator]

@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from ledger_db import Settings
 from ledger_db.fastapi import AsyncReadOnlySessionDep, AsyncSessionDep, SessionDep, lifespan
-from tests.asgi import serving
+from tests.support.asgi import serving
 
 
 async def test_a_developer_needs_no_server() -> None:

@@ -10,7 +10,7 @@ from ledger_db import AsyncRepository, Repository
 from ledger_db.errors import CursorInvalid
 from ledger_db.orm.cursors import encode
 from ledger_db.orm.pages import Listing, OrderBy
-from tests.shop import START, Article, Articles, Place
+from tests.support.shop import START, Article, Articles, Place
 
 Anything = TypeVar("Anything")
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ledger_db.connections.probe import Prober
 from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, ServerUnreachable
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 class Server:

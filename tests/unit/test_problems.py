@@ -32,7 +32,7 @@ from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.static import StaticSource
 from ledger_db.fastapi.problems import install_error_handlers
-from tests.asgi import Served
+from tests.support.asgi import Served
 
 
 class Failing:

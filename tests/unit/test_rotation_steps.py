@@ -27,7 +27,7 @@ from ledger_db.stand_in.faults import (
     throttled,
 )
 from ledger_db.stand_in.server import SecretsManagerStandIn
-from tests.memory_server import MemoryRotator, MemoryServer
+from tests.support.memory_server import MemoryRotator, MemoryServer
 
 NAME = "app/db"
 FIRST = "old-password-0001"

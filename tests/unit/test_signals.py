@@ -15,8 +15,8 @@ import redis
 from ledger_db import Settings
 from ledger_db.manager.assembly import postgres_server, redis_server, signal_listener
 from ledger_db.signals.listener import SignalListener
+from tests.support.waiting import eventually
 from tests.unit.test_hints import Server, Source
-from tests.waiting import eventually
 
 Frame = list[Any]
 

@@ -6,8 +6,8 @@ Each contract yields what is wrong with one stack.
 
 from collections.abc import Iterator
 
-from tests.cloudformation import Stack
-from tests.contracts_of_rotation import rotated
+from tests.support.template_rotation import rotated
+from tests.support.template_stacks import Stack
 
 _LOGS = "AWS::Logs::LogGroup"
 _KEY = "AWS::KMS::Key"

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 @contextlib.contextmanager

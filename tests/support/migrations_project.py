@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from ledger_db.orm.base import NAMING_CONVENTION, Base
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class ShopBase(Base):
@@ -53,7 +53,7 @@ class Purchase(ShopBase):
 
 ENV = """
     from ledger_db.migrations import run_migrations
-    from tests.migrations_project import ShopBase
+    from tests.support.migrations_project import ShopBase
 
     run_migrations(ShopBase.metadata{options})
 """

@@ -11,8 +11,8 @@ import botocore.model
 from botocore import xform_name
 
 from ledger_db.settings import Settings
-from tests.cloudformation import Stack
-from tests.contracts_of_rotation import rotated, source
+from tests.support.template_rotation import rotated, source
+from tests.support.template_stacks import Stack
 
 SERVICES = ("elasticache", "rds", "secretsmanager")
 # AUTH tokens: the template offers ElastiCache's users, so nobody gets to change a whole replication group.

@@ -19,9 +19,9 @@ from ledger_db.rotation import journal
 from ledger_db.rotation.events import moved_in
 from ledger_db.rotation.protocol import Tools
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
-from tests.cloudformation import Stack
+from tests.support.template_stacks import Stack
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 ROTATION = PROJECT / "ledger_db" / "rotation"
 _CRON = re.compile(r"cron\(0 (\d{1,2}|\d{0,2}/\d{1,2}) [\d,\-*?/L]+ [\dA-Z,\-*/]+ [\dA-Z#,\-*?/L]+ \*\)")
 _SECRET = "AWS::SecretsManager::Secret"

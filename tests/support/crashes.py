@@ -2,18 +2,22 @@
 How does a test kill a rotation in the middle?
 
 For real: a child is forked from this warm process, and ends itself with ``os._exit`` right before or right
-after its n-th call to AWS or to PostgreSQL.  No ``finally`` runs, no connection is closed, nothing is undone.
+after its n-th call to AWS, to PostgreSQL or to Redis.  No ``finally`` runs, no connection is closed, nothing
+is undone.
 """
 
 import gc
 import os
 import signal
+import threading
 import traceback
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
+import redis
+import redis.connection
 from psycopg2.extensions import (
     connection as Connection,  # noqa: N812 - it is a class
     cursor as Cursor,  # noqa: N812 - it is a class
@@ -94,6 +98,34 @@ class watched_postgres:  # noqa: N801 - used as a function
 
     def __exit__(self, *_: object) -> None:
         psycopg2.connect = self._connect
+
+
+@contextmanager
+def watched_redis(boundaries: Boundaries) -> Iterator[None]:
+    """
+    While in this block, every login and command of redis-py has a boundary before and one after it.
+
+    In this thread only: a manager that was inherited by a forked process has threads of its own there.
+    """
+    here = threading.get_ident()
+    login = redis.connection.AbstractConnection.connect
+    command = redis.Redis.execute_command
+
+    def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = boundaries.around(login) if threading.get_ident() == here else login
+        return call(self, *args, **kwargs)
+
+    def execute_command(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = boundaries.around(command) if threading.get_ident() == here else command
+        return call(self, *args, **kwargs)
+
+    redis.connection.AbstractConnection.connect = connect  # type: ignore[method-assign] # put back below
+    redis.Redis.execute_command = execute_command  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        redis.connection.AbstractConnection.connect = login  # type: ignore[method-assign]
+        redis.Redis.execute_command = command  # type: ignore[method-assign]
 
 
 def in_child(work: Callable[[Boundaries], None], *, fatal: int | None) -> tuple[int, int]:

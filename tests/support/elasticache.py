@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from ledger_db.rotation.redis import hashed
-from tests.redis_world import acl
+from tests.support.redis_world import acl
 
 if TYPE_CHECKING:
     import redis
