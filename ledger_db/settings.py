@@ -7,7 +7,7 @@ AWS_PROFILE, AWS_ENDPOINT_URL and the rest are boto3's, never names of our own.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,7 +37,7 @@ class Settings(BaseSettings):
 
     __module__ = "ledger_db"
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="LEDGER_DB_",
         # LEDGER_DB_REDIS_HOST="" in a compose file means "not set".
         env_ignore_empty=True,

@@ -158,7 +158,7 @@ class Logins:
         self.provider = provider
         self._patience = _Patience(patience_seconds, cool_down_seconds, now, spread)
         self._scouting = _Scouting()
-        self.closed = False
+        self.closed: bool = False
 
     def log_in(
         self, connect: Callable[[Credentials], T], *, pause: Callable[[float], None] = time.sleep

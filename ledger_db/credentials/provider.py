@@ -118,7 +118,7 @@ class CredentialProvider:
         self._current: Credentials | None = None
         self._retired = False
         #: The current credentials' stamp: all that a checkout compares, hence a plain attribute.
-        self.stamp = ""
+        self.stamp: str = ""
         self._status = ProviderStatus(source=source.name)
 
     @property

@@ -106,8 +106,8 @@ class Load:
 
             transport: What requests go through instead of the network.
         """
-        self.requests = 0
-        self.failed = 0
+        self.requests: int = 0
+        self.failed: int = 0
         self._url = url
         self._workload = workload
         self._clients = clients

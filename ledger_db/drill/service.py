@@ -68,7 +68,7 @@ class Service:
             environment: Added to the environment of this process.
         """
         host, port = listener.getsockname()
-        self.url = f"http://{host}:{port}"
+        self.url: str = f"http://{host}:{port}"
         self._command = list(command)
         self._listener = listener
         self._ready_url = self.url + ready_path

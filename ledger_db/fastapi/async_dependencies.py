@@ -21,6 +21,8 @@ from ledger_db.fastapi.lifetime import Opened, opened_of
 from ledger_db.transactions import sessions
 from ledger_db.transactions.sessions import NO_OPTIONS, SessionArguments, SessionOptions, async_open_session
 
+_Opener = Callable[[HTTPConnection], AsyncIterator[AsyncSession]]
+
 
 def async_session_dependency(
     name: str = "default", *, commit: bool = True, **options: Unpack[SessionArguments]
@@ -88,9 +90,7 @@ def async_session_factory_dependency(name: str) -> params.Depends:
 
 
 @cache
-def _session(
-    name: str, *, commit: bool, options: SessionOptions
-) -> Callable[[HTTPConnection], AsyncIterator[AsyncSession]]:
+def _session(name: str, *, commit: bool, options: SessionOptions) -> _Opener:
     async def session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
         opened = opened_of(connection, name)
         place = await admit(connection, opened.async_admission)
@@ -118,10 +118,10 @@ async def async_session_factory(connection: HTTPConnection) -> AsyncSessionFacto
 _READ_ONLY = SessionOptions(read_only=True)
 _SERIALIZABLE = SessionOptions(isolation_level="SERIALIZABLE")
 
-async_session = _session("default", commit=True, options=NO_OPTIONS)
-async_manual_session = _session("default", commit=False, options=NO_OPTIONS)
-async_read_only_session = _session("default", commit=True, options=_READ_ONLY)
-async_serializable_session = _session("default", commit=True, options=_SERIALIZABLE)
+async_session: _Opener = _session("default", commit=True, options=NO_OPTIONS)
+async_manual_session: _Opener = _session("default", commit=False, options=NO_OPTIONS)
+async_read_only_session: _Opener = _session("default", commit=True, options=_READ_ONLY)
+async_serializable_session: _Opener = _session("default", commit=True, options=_SERIALIZABLE)
 
 AsyncSessionDep = Annotated[AsyncSession, Depends(async_session, scope="function")]
 """Committed for you."""

@@ -27,6 +27,8 @@ from ledger_db.fastapi.lifetime import manager_of, opened_of
 from ledger_db.manager.connection_manager import ConnectionManager
 from ledger_db.transactions.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_session
 
+_Opener = Callable[[HTTPConnection], AsyncIterator[Session]]
+
 
 def session_dependency(
     name: str = "default", *, commit: bool = True, **options: Unpack[SessionArguments]
@@ -94,9 +96,7 @@ def session_factory_dependency(name: str) -> params.Depends:
 
 
 @cache
-def _session(
-    name: str, *, commit: bool, options: SessionOptions
-) -> Callable[[HTTPConnection], AsyncIterator[Session]]:
+def _session(name: str, *, commit: bool, options: SessionOptions) -> _Opener:
     # A coroutine opens it, because that needs no I/O; only its end does, and goes to a thread.  As a plain
     # generator it would go to a thread twice.
     async def session(connection: HTTPConnection) -> AsyncIterator[Session]:
@@ -140,10 +140,10 @@ async def session_factory(connection: HTTPConnection) -> SessionFactory:
 _READ_ONLY = SessionOptions(read_only=True)
 _SERIALIZABLE = SessionOptions(isolation_level="SERIALIZABLE")
 
-session = _session("default", commit=True, options=NO_OPTIONS)
-manual_session = _session("default", commit=False, options=NO_OPTIONS)
-read_only_session = _session("default", commit=True, options=_READ_ONLY)
-serializable_session = _session("default", commit=True, options=_SERIALIZABLE)
+session: _Opener = _session("default", commit=True, options=NO_OPTIONS)
+manual_session: _Opener = _session("default", commit=False, options=NO_OPTIONS)
+read_only_session: _Opener = _session("default", commit=True, options=_READ_ONLY)
+serializable_session: _Opener = _session("default", commit=True, options=_SERIALIZABLE)
 
 SessionDep = Annotated[Session, Depends(session, scope="function")]
 """Committed for you."""

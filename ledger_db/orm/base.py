@@ -8,10 +8,11 @@ nothing else tells two of them apart.
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeEngine
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -30,8 +31,8 @@ class AwareDateTime(TypeDecorator[datetime]):
     the machine's, and nobody would notice.  SQLite has no time zones; it stores UTC, which sorts well.
     """
 
-    impl = DateTime(timezone=True)
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime(timezone=True)
+    cache_ok: bool | None = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Refuse what is no moment."""
@@ -72,7 +73,7 @@ class Base(DeclarativeBase):
 
     __module__ = "ledger_db"
 
-    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    metadata: ClassVar[MetaData] = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = TYPES
     # What the server fills in comes back with the INSERT or UPDATE itself.  On an event loop it could not be
     # read later: an attribute cannot be awaited.

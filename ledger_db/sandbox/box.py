@@ -92,11 +92,15 @@ class Sandbox:
         self._rotating_database = threading.Lock()
         self._rotating_redis = threading.Lock()
 
-    def __getattr__(self, name: str) -> Any:
-        # Reached only for what start() has not set yet.
-        if name in Sandbox.__annotations__:
-            raise ManagerClosed(f"the sandbox was not started, so it has no {name}; use it in a with block")
-        raise AttributeError(name)
+    if not TYPE_CHECKING:
+        # A type checker that saw it would take every misspelt name for one of ours.
+        def __getattr__(self, name: str) -> Any:
+            # Reached only for what start() has not set yet.
+            if name in Sandbox.__annotations__:
+                raise ManagerClosed(
+                    f"the sandbox was not started, so it has no {name}; use it in a with block"
+                )
+            raise AttributeError(name)
 
     def __enter__(self) -> Self:
         self.start()

@@ -69,10 +69,10 @@ class EmbeddedPostgres:
     ) -> None:
         self.port = port
         self._give_up = give_up
-        self.native_tls = False
+        self.native_tls: bool = False
         self._folder = folder
         self._data = folder / "data"
-        self.log_file = folder / "postgres.log"
+        self.log_file: Path = folder / "postgres.log"
         self._account = account
         self._admin_password = admin_password
         self._initdb: subprocess.Popen[bytes] | None = None

@@ -35,7 +35,7 @@ class EmbeddedRedis:
         self.port = port
         self._give_up = give_up
         self._folder = folder
-        self.log_file = folder / "redis.log"
+        self.log_file: Path = folder / "redis.log"
         self._admin_password = admin_password
         self._process: subprocess.Popen[bytes] | None = None
         self._binary = find_redis()

@@ -44,7 +44,7 @@ class ServerGroup:
         account = orders.get("account") or choose_account()
         directory = orders.get("directory")
         open_to_nobody = account == "nobody"
-        self.folder = (
+        self.folder: Folder = (
             Folder.temporary(open_to_nobody=open_to_nobody)
             if directory is None
             else Folder.kept(Path(directory), keep=bool(orders.get("keep")), open_to_nobody=open_to_nobody)

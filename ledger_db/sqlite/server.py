@@ -44,7 +44,7 @@ class SqliteServer:
 
     def __init__(self, file: SqliteFile, *, options: EngineOptions) -> None:
         nobody = Credentials("", Password(""), "settings", host="", port=0, database=file.name)
-        self.provider = CredentialProvider(StaticSource(nobody))
+        self.provider: CredentialProvider = CredentialProvider(StaticSource(nobody))
         self.options = options
         self._file = file
         self._is_closed = False

@@ -55,7 +55,7 @@ class SecretsManagerApplication:
 
     def __init__(self, store: SecretStore, rotations: Rotations) -> None:
         self._store = store
-        self.faults = FaultPlan()
+        self.faults: FaultPlan = FaultPlan()
         # Guards _calls: two threads that count at once would lose one.
         self._counting = threading.Lock()
         self._calls: Counter[str] = Counter()

@@ -111,7 +111,7 @@ class ScriptedPostgres:
         self._answer = None if sqlstate is None else b"E" + struct.pack("!I", len(body) + 4) + body
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.logins = 0
+        self.logins: int = 0
         self._clients: list[socket.socket] = []
         self._thread = threading.Thread(target=self._serve, name="scripted-postgres", daemon=True)
 

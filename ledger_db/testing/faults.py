@@ -36,9 +36,11 @@ class Faults:
     __module__ = "ledger_db.testing"
 
     def __init__(self, sandbox: "Sandbox") -> None:
-        self.secrets_manager = SecretsManagerFaults(sandbox.secrets_manager)
-        self.postgres = ServerFaults(sandbox.postgres, partial(_kill_postgres_sessions, sandbox.postgres))
-        self.redis = ServerFaults(sandbox.redis, partial(_kill_redis_sessions, sandbox.redis))
+        self.secrets_manager: SecretsManagerFaults = SecretsManagerFaults(sandbox.secrets_manager)
+        self.postgres: ServerFaults = ServerFaults(
+            sandbox.postgres, partial(_kill_postgres_sessions, sandbox.postgres)
+        )
+        self.redis: ServerFaults = ServerFaults(sandbox.redis, partial(_kill_redis_sessions, sandbox.redis))
         self._sandbox = sandbox
         self._stuck: Strategy | None = None
 
@@ -191,7 +193,7 @@ class StuckRotation:
     __module__ = "ledger_db.testing"
 
     def __init__(self, sandbox: "Sandbox", strategy: "Strategy") -> None:
-        self.version = str(uuid.uuid4())
+        self.version: str = str(uuid.uuid4())
         self._sandbox = sandbox
         self._strategy = strategy
         self._do(STEPS[:2])

@@ -23,8 +23,8 @@ def _exits(scope: Scope) -> Any:
     return exits
 
 
-on_function_loop = _exits("function")
-on_class_loop = _exits("class")
-on_module_loop = _exits("module")
-on_package_loop = _exits("package")
-on_session_loop = _exits("session")
+on_function_loop: Any = _exits("function")
+on_class_loop: Any = _exits("class")
+on_module_loop: Any = _exits("module")
+on_package_loop: Any = _exits("package")
+on_session_loop: Any = _exits("session")

@@ -37,7 +37,7 @@ class Undone:
         self._savepoints = Savepoints(is_postgres=real.dialect.name == "postgresql")
         dialect = copy.copy(real.dialect)
         self._savepoints.replace_methods(dialect)
-        self.engine = Engine(
+        self.engine: Engine = Engine(
             _OneConnection(self._connect, dialect=dialect, reset_on_return=None),
             dialect,
             real.url,
@@ -87,7 +87,7 @@ class UndoneAsync:
         from sqlalchemy.ext.asyncio import AsyncEngine  # noqa: PLC0415 - memory for those who use it
 
         self._half = Undone(real.sync_engine)
-        self.engine = AsyncEngine(self._half.engine)
+        self.engine: AsyncEngine = AsyncEngine(self._half.engine)
 
     async def close(self) -> None:
         """See `Undone.close`."""

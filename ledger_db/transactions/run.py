@@ -64,7 +64,7 @@ class TransactionTally:
     def __init__(self) -> None:
         # Guards the replacement of counters, which reads them first.
         self._counting = threading.Lock()
-        self.counters = TransactionCounters()
+        self.counters: TransactionCounters = TransactionCounters()
 
     def count(self, what: Literal["committed", "retried", "exhausted"]) -> None:
         """Add one to *what*."""
