@@ -19,7 +19,7 @@ check: setup ## Format, lint, types, layers, docs: what CI runs first
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_typing.py
 
 cases: setup ## What is known to fail and not mended yet, one script each; CASES=network/silence
 	$(BIN)/python -m tests.cases $(CASES)
