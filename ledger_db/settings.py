@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledger_db.answers.announcement import DEFAULT_CHANNEL
 from ledger_db.errors import ConfigurationError
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -128,7 +129,7 @@ class Settings(BaseSettings):
     redis_max_connections: int = Field(default=50, ge=1, description="The most connections of a client")
 
     announcements_channel: str = Field(
-        default="ledger_db:rotations",
+        default=DEFAULT_CHANNEL,
         min_length=1,
         description="Redis channel on which rotations are announced; listened to if there is a Redis",
     )

@@ -25,7 +25,7 @@ LAYERS: dict[str, frozenset[str] | None] = {
     "_version": frozenset(),
     "errors": frozenset(),
     "redaction": frozenset(),
-    "settings": frozenset({"errors"}),
+    "settings": frozenset({"answers", "errors"}),
     "answers": frozenset({"errors", "redaction"}),
     "credentials": frozenset({"answers", "errors", "redaction"}),
     "transactions": frozenset({"answers", "errors"}),

@@ -10,7 +10,11 @@ announcement says is believed further than that.
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Final
+
+DEFAULT_CHANNEL: Final = "ledger_db:rotations"
+"""The Redis channel on which rotations are announced and services listen, if nobody says otherwise."""
 
 _MOST_BYTES = 4096
 # Longest name of a secret (512) plus what stands before it in an ARN.
@@ -37,6 +41,10 @@ class Announcement:
     version_id: str | None = None
     strategy: str | None = None
 
+    def to_json(self) -> str:
+        """Return the message that `parse` reads."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
 
 def parse(message: bytes) -> Announcement | None:
     """Return what *message* announces; None if it is malformed or longer than any announcement."""
@@ -48,10 +56,10 @@ def parse(message: bytes) -> Announcement | None:
         value = json.loads(message)
     if not isinstance(value, dict):
         return None
-    secret_id = _text(value.get("secret_id"))
+    secret_id = printable(value.get("secret_id"))
     if secret_id is None:
         return None
-    return Announcement(secret_id, _text(value.get("version_id")), _text(value.get("strategy")))
+    return Announcement(secret_id, printable(value.get("version_id")), printable(value.get("strategy")))
 
 
 def is_same_secret(one: str, other: str) -> bool:
@@ -64,16 +72,16 @@ def is_same_secret(one: str, other: str) -> bool:
     return bool(_names(one) & _names(other))
 
 
+def printable(value: object) -> str | None:
+    """Return *value* if it is text that may go into a log line: a line feed would write one of its own."""
+    if not isinstance(value, str) or not 0 < len(value) <= _MOST_CHARACTERS or _UNPRINTABLE.search(value):
+        return None
+    return value
+
+
 def _names(secret_id: str) -> set[str]:
     if not secret_id.startswith("arn:"):
         return {secret_id}
     resource = secret_id.partition(":secret:")[2]
     # Both, because an ARN without its suffix cannot be told from one whose name ends like a suffix.
     return {resource, _SUFFIX.sub("", resource)} - {""}
-
-
-def _text(value: object) -> str | None:
-    """Return *value* if it is text that may go into a log line."""
-    if not isinstance(value, str) or not 0 < len(value) <= _MOST_CHARACTERS or _UNPRINTABLE.search(value):
-        return None
-    return value

@@ -11,18 +11,17 @@ topic, to both or to none, as the environment says.  Nobody depends on it: servi
     LEDGER_DB_REDIS_TLS_CA_FILE         file with the CA certificates, if it is "true"
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
 
+from ledger_db.answers.announcement import DEFAULT_CHANNEL, Announcement
 from ledger_db.answers.tls import TLS
 from ledger_db.rotation import redis_login
 from ledger_db.rotation.protocol import Deadline, Tools
 
 log: logging.Logger = logging.getLogger(__name__)
 
-DEFAULT_CHANNEL = "ledger_db:rotations"
 # All of it together: the rotation is finished, and whoever waits for it should not wait for this.
 _MOST_SECONDS = 3.0
 
@@ -49,22 +48,22 @@ class Announcer:
         self._topic_arn = given.get("LEDGER_DB_ANNOUNCEMENTS_TOPIC_ARN")
         self._tls = _tls(given, tools.tls)
 
-    def announce(self, secret_id: str, version_id: str, strategy: str, deadline: Deadline) -> None:
+    def announce(self, announcement: Announcement, deadline: Deadline) -> None:
         """
         Say that AWSCURRENT of a secret moved.  Never raises: the rotation is finished, whoever hears of it.
 
         Args:
-            secret_id: Name or ARN.
-
-            version_id: Which version AWSCURRENT is on now.
-
-            strategy: How it was rotated.
+            announcement: Of which secret, to which version, how.
 
             deadline: Of the step; a part of what is left is used.
         """
-        message = json.dumps({"secret_id": secret_id, "version_id": version_id, "strategy": strategy})
+        message = announcement.to_json()
         until = Deadline(min(deadline.ends_at, Deadline.after(_MOST_SECONDS).ends_at))
-        fields = {"secret": secret_id, "version": version_id, "strategy": strategy}
+        fields = {
+            "secret": announcement.secret_id,
+            "version": announcement.version_id,
+            "strategy": announcement.strategy,
+        }
         for name, way in self._ways().items():
             try:
                 hearers = way(message, until)

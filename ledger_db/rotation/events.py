@@ -9,11 +9,10 @@ other function.  A rule hands such an event to `event_handler`, which announces 
 """
 
 import logging
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from ledger_db.answers.announcement import Announcement, printable
 from ledger_db.answers.secret import Secret
 from ledger_db.rotation import journal
 from ledger_db.rotation.announce import Announcer
@@ -25,8 +24,6 @@ STRATEGY = "label-updated"
 """What announcements say: how the secret came to its new version is not in the event."""
 
 _MARGIN_SECONDS: Final = 1.0
-# A line feed in a name would write a line of its own into a log.
-_PRINTABLE: Final = re.compile(r"[!-~]{1,2048}")
 
 
 class Context(Protocol):
@@ -35,21 +32,6 @@ class Context(Protocol):
     def get_remaining_time_in_millis(self) -> int:
         """How long until it is ended."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class LabelMoved:
-    """
-    AWSCURRENT of a secret is on another version.
-
-    Attributes:
-        secret_id: Its ARN, or its name if the event has no ARN.
-
-        version_id: Which version.
-    """
-
-    secret_id: str
-    version_id: str
 
 
 def event_handler(event: Mapping[str, Any], context: Context) -> None:
@@ -69,11 +51,11 @@ def event_handler(event: Mapping[str, Any], context: Context) -> None:
         log.warning("event.ignored", extra={"error": "not a move of AWSCURRENT"})
         return
     deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000 - _MARGIN_SECONDS)
-    Announcer(_tools(deadline)).announce(moved.secret_id, moved.version_id, STRATEGY, deadline)
+    Announcer(_tools(deadline)).announce(moved, deadline)
 
 
-def moved_in(event: Mapping[str, Any]) -> LabelMoved | None:
-    """Return which secret's AWSCURRENT moved; None if *event* is about something else, or malformed."""
+def moved_in(event: Mapping[str, Any]) -> Announcement | None:
+    """Return whose AWSCURRENT moved; None if *event* is about something else, or malformed."""
     detail = event.get("detail")
     if (event.get("source"), event.get("detail-type")) != ("aws.secretsmanager", "Secret Label Updated"):
         return None
@@ -81,14 +63,10 @@ def moved_in(event: Mapping[str, Any]) -> LabelMoved | None:
         return None
     resources = event.get("resources")
     arn = resources[0] if isinstance(resources, list) and resources else None
-    secret_id, version_id = arn or detail.get("name"), detail.get("versionId")
-    if not _is_printable(secret_id) or not _is_printable(version_id):
+    secret_id, version_id = printable(arn or detail.get("name")), printable(detail.get("versionId"))
+    if secret_id is None or version_id is None:
         return None
-    return LabelMoved(str(secret_id), str(version_id))
-
-
-def _is_printable(value: object) -> bool:
-    return isinstance(value, str) and _PRINTABLE.fullmatch(value) is not None
+    return Announcement(secret_id, version_id, STRATEGY)
 
 
 def _tools(deadline: Deadline) -> Tools:

@@ -12,7 +12,7 @@ from ledger_db.rotation.steps import STEPS
 
 # A line feed in a name would write a line of its own into a log (CWE-117).
 _NAME: Final = re.compile(r"[!-~]{1,2048}")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_.:/+=-]{32,64}")
+TOKEN: Final = re.compile(r"[A-Za-z0-9_.:/+=-]{32,64}")
 _MOST_ROTATION_TOKEN: Final = 2048
 
 
@@ -48,7 +48,7 @@ class Request:
         well_formed = {
             "Step": event.get("Step") in STEPS,
             "SecretId": _matches(_NAME, event.get("SecretId")),
-            "ClientRequestToken": _matches(_TOKEN, event.get("ClientRequestToken")),
+            "ClientRequestToken": _matches(TOKEN, event.get("ClientRequestToken")),
             "RotationToken": rotation_token is None
             or (isinstance(rotation_token, str) and 0 < len(rotation_token) <= _MOST_ROTATION_TOKEN),
         }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from ledger_db.answers.announcement import Announcement
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.answers.tls import TLS
@@ -30,8 +31,8 @@ log: logging.Logger = logging.getLogger(__name__)
 class Announces(Protocol):
     """Tells services that a rotation has ended; never raises."""
 
-    def announce(self, secret_id: str, version_id: str, strategy: str, deadline: Deadline) -> object:
-        """Say that AWSCURRENT of *secret_id* is *version_id* now; no value is told."""
+    def announce(self, announcement: Announcement, deadline: Deadline) -> object:
+        """Say that AWSCURRENT of a secret is another version now; no value is told."""
         ...
 
 
@@ -239,7 +240,8 @@ class Runner:
     def _announce(self, case: "_Case", version: str, deadline: Deadline) -> None:
         if self._announcer is not None:
             announcer = self._announcer(self._tools(deadline))
-            announcer.announce(case.labels.arn, version, case.rotator.strategy, deadline)
+            announcement = Announcement(case.labels.arn, version, case.rotator.strategy)
+            announcer.announce(announcement, deadline)
 
     def _tools(self, deadline: Deadline) -> Tools:
         def read_secret(secret_id: str) -> Secret:

@@ -12,9 +12,10 @@ from contextlib import closing, contextmanager
 import pytest
 
 from ledger_db import ConnectionManager, Settings
+from ledger_db.answers.announcement import DEFAULT_CHANNEL, Announcement
 from ledger_db.credentials.model import Credentials
 from ledger_db.rotation import journal
-from ledger_db.rotation.announce import DEFAULT_CHANNEL, Announcer
+from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import event_handler
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.sandbox import Sandbox
@@ -26,9 +27,11 @@ ROUNDS = 10
 BEYOND_THE_FLOOR_SECONDS = 0.55
 
 
-def announcer_of(box: Sandbox) -> Announcer:
-    """Return an announcer as the function that rotates has it: it logs in with the application's secret."""
-    return Announcer(RedisWorld(box, "", "", "").tools(), {"LEDGER_DB_REDIS_SECRET_ID": box.redis_secret_id})
+def announce(box: Sandbox, secret_id: str, version: str) -> None:
+    """Announce as the function that rotates does: it logs in with the application's secret."""
+    environment = {"LEDGER_DB_REDIS_SECRET_ID": box.redis_secret_id}
+    announcer = Announcer(RedisWorld(box, "", "", "").tools(), environment)
+    announcer.announce(Announcement(secret_id, version, "test"), Deadline.after(10))
 
 
 def listeners(box: Sandbox, channel: str = DEFAULT_CHANNEL) -> int:
@@ -74,7 +77,6 @@ class Stopwatch:
 
 def test_a_rotation_is_followed_when_it_is_announced(settings: Settings, environment: Sandbox) -> None:
     """Nothing is polled for five minutes here, and no login is refused: only the announcement can be it."""
-    announcer = announcer_of(environment)
     waited_ms: list[float] = []
     with listening(settings, environment) as db:
         stopwatch = Stopwatch(db)
@@ -85,7 +87,7 @@ def test_a_rotation_is_followed_when_it_is_announced(settings: Settings, environ
             )
             secret_id = environment.redis_secret_id if is_redis else environment.database_secret_id
             finished_at = time.monotonic()
-            announcer.announce(secret_id, version, "test", Deadline.after(10))
+            announce(environment, secret_id, version)
             waited_ms.append(1000 * (stopwatch.adopted_at(version) - finished_at))
             time.sleep(BEYOND_THE_FLOOR_SECONDS)
 
@@ -102,7 +104,7 @@ async def test_an_asynchronous_service_hears_it_too(settings: Settings, environm
     async with ConnectionManager(settings) as db:
         eventually(lambda: listeners(environment) == before + 1, "the manager listens")
         version = environment.rotate_redis()
-        announcer_of(environment).announce(environment.redis_secret_id, version, "test", Deadline.after(10))
+        announce(environment, environment.redis_secret_id, version)
         eventually(lambda: version_of(db, "Redis") == version, "the rotation is followed")
         assert await db.async_redis.ping()
     assert listeners(environment) == before
@@ -114,7 +116,7 @@ def test_it_is_announced_by_arn_or_by_name(settings: Settings, environment: Sand
         arn = client.describe_secret(SecretId=environment.database_secret_id)["ARN"]
     with listening(settings, environment) as db:
         version = environment.rotate_database("alternating-users")
-        announcer_of(environment).announce(arn, version, "test", Deadline.after(10))
+        announce(environment, arn, version)
 
         eventually(lambda: version_of(db, "PostgreSQL") == version, "the rotation is followed")
 
@@ -164,9 +166,7 @@ def test_listening_survives_the_rotation_of_its_own_password(
         time.sleep(BEYOND_THE_FLOOR_SECONDS)
 
         version = environment.rotate_database("alternating-users")
-        announcer_of(environment).announce(
-            environment.database_secret_id, version, "test", Deadline.after(10)
-        )
+        announce(environment, environment.database_secret_id, version)
         eventually(lambda: version_of(db, "PostgreSQL") == version, "it hears the next announcement")
 
 
@@ -235,7 +235,7 @@ def test_a_forked_worker_listens_for_itself(settings: Settings, environment: San
         eventually(lambda: listeners(environment) == 2, "both listen")
         version = environment.rotate_redis()
         ours.send(version)
-        announcer_of(environment).announce(environment.redis_secret_id, version, "test", Deadline.after(10))
+        announce(environment, environment.redis_secret_id, version)
         assert ours.poll(30)
         assert ours.recv() == "followed"
         eventually(lambda: version_of(db, "Redis") == version, "so does the parent")
@@ -255,7 +255,7 @@ def test_it_listens_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, value)
         with listening(Settings(), box) as db:
             version = box.rotate_redis()
-            announcer_of(box).announce(box.redis_secret_id, version, "test", Deadline.after(10))
+            announce(box, box.redis_secret_id, version)
             eventually(lambda: version_of(db, "Redis") == version, "the rotation is followed")
             began = time.monotonic()
         assert time.monotonic() - began < 1.0

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from ledger_db.answers.announcement import Announcement, parse
+from ledger_db.answers.announcement import DEFAULT_CHANNEL, Announcement, parse
 from ledger_db.answers.secret import Secret
-from ledger_db.rotation import announce, journal
+from ledger_db.rotation import journal
 from ledger_db.rotation.announce import Announcer
-from ledger_db.rotation.events import LabelMoved, event_handler, moved_in
+from ledger_db.rotation.events import STRATEGY, event_handler, moved_in
 from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.settings import Settings
 
@@ -53,7 +53,7 @@ def test_a_topic_gets_what_services_understand() -> None:
     """The message names secret, version and strategy; a service reads it as it is."""
     topic = Topic()
     announcer = Announcer(tools(topic), {"LEDGER_DB_ANNOUNCEMENTS_TOPIC_ARN": "arn:aws:sns:::topic"})
-    announcer.announce(ARN, "v2", "redis-acl", Deadline.after(5))
+    announcer.announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(5))
 
     (published,) = topic.published
     assert published["TopicArn"] == "arn:aws:sns:::topic"
@@ -63,13 +63,13 @@ def test_a_topic_gets_what_services_understand() -> None:
 
 def test_services_listen_where_rotations_announce() -> None:
     """Both sides have the same channel if nobody says otherwise."""
-    assert Settings.model_fields["announcements_channel"].default == announce.DEFAULT_CHANNEL
+    assert Settings.model_fields["announcements_channel"].default == DEFAULT_CHANNEL
 
 
 def test_nothing_configured_is_nothing_done(caplog: pytest.LogCaptureFixture) -> None:
     """A function without Redis and without a topic rotates all the same, and complains of nothing."""
     with caplog.at_level(logging.WARNING):
-        Announcer(tools(), {}).announce(ARN, "v2", "redis-acl", Deadline.after(5))
+        Announcer(tools(), {}).announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(5))
 
     assert caplog.records == []
 
@@ -87,7 +87,7 @@ def test_a_failure_is_a_line_and_no_error(
 ) -> None:
     """The rotation is finished; services find the new version by polling."""
     with caplog.at_level(logging.INFO):
-        Announcer(tools(topic), environment).announce(ARN, "v2", "redis-acl", Deadline.after(5))
+        Announcer(tools(topic), environment).announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(5))
 
     (record,) = caplog.records
     assert record.message == "rotation.not_announced"
@@ -99,7 +99,7 @@ def test_one_way_that_fails_does_not_stop_the_other() -> None:
     """Redis is down: the topic still gets the message."""
     topic = Topic()
     both = {"LEDGER_DB_REDIS_SECRET_ID": "some/redis", "LEDGER_DB_ANNOUNCEMENTS_TOPIC_ARN": "arn"}
-    Announcer(tools(topic), both).announce(ARN, "v2", "redis-acl", Deadline.after(5))
+    Announcer(tools(topic), both).announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(5))
 
     assert len(topic.published) == 1
 
@@ -115,7 +115,7 @@ def test_a_silent_redis_costs_a_bounded_time(silent_port: int) -> None:
     """Whoever waits for the rotation does not wait for an announcement."""
     announcer = Announcer(tools(port=silent_port), {"LEDGER_DB_REDIS_SECRET_ID": "some/redis"})
     began = time.monotonic()
-    announcer.announce(ARN, "v2", "redis-acl", Deadline.after(0.5))
+    announcer.announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(0.5))
 
     assert time.monotonic() - began < 2
 
@@ -124,7 +124,7 @@ def test_no_time_left_is_no_error() -> None:
     """The last step may have used it all up."""
     topic = Topic()
     announcer = Announcer(tools(topic), {"LEDGER_DB_ANNOUNCEMENTS_TOPIC_ARN": "arn"})
-    announcer.announce(ARN, "v2", "redis-acl", Deadline.after(0))
+    announcer.announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(0))
 
     assert topic.published == []
 
@@ -135,7 +135,7 @@ def test_a_login_is_never_in_clear_by_a_typing_error(said: str, silent_port: int
     given = {"LEDGER_DB_REDIS_SECRET_ID": "some/redis", "LEDGER_DB_REDIS_TLS": said}
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         announcer = Announcer(tools(port=server.getsockname()[1]), given)
-        announcer.announce(ARN, "v2", "redis-acl", Deadline.after(0.5))
+        announcer.announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(0.5))
         server.settimeout(5)
         connection, _ = server.accept()
         with connection:
@@ -161,12 +161,12 @@ EVENT = {
 
 def test_an_event_says_which_secret_has_which_version() -> None:
     """Managed rotations and changes by hand are announced like our own."""
-    assert moved_in(EVENT) == LabelMoved(ARN, "v2")
+    assert moved_in(EVENT) == Announcement(ARN, "v2", STRATEGY)
 
 
 def test_an_event_without_an_arn_is_good_enough() -> None:
     """Services know secrets by name too."""
-    assert moved_in({**EVENT, "resources": []}) == LabelMoved("trust-ledger/postgres", "v2")
+    assert moved_in({**EVENT, "resources": []}) == Announcement("trust-ledger/postgres", "v2", STRATEGY)
 
 
 @pytest.mark.parametrize(
