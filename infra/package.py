@@ -42,6 +42,7 @@ _OURS: Final = (
     "ledger_db/_front_door.py",
     "ledger_db/redaction.py",
     "ledger_db/answers/*.py",
+    "ledger_db/backoff.py",
     "ledger_db/errors.py",
     "ledger_db/rotation/*.py",
 )

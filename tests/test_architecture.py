@@ -23,20 +23,23 @@ LAYERS: dict[str, frozenset[str] | None] = {
     "__init__": None,
     "_front_door": frozenset({"errors"}),
     "_version": frozenset(),
+    "backoff": frozenset(),
     "errors": frozenset(),
     "redaction": frozenset(),
     "settings": frozenset({"answers", "errors"}),
     "answers": frozenset({"errors", "redaction"}),
-    "credentials": frozenset({"answers", "errors", "redaction"}),
-    "transactions": frozenset({"answers", "errors"}),
-    "connections": frozenset({"answers", "credentials", "signals", "transactions", "errors", "redaction"}),
-    "signals": frozenset({"answers", "connections", "credentials", "errors", "redaction"}),
+    "credentials": frozenset({"backoff", "answers", "errors", "redaction"}),
+    "transactions": frozenset({"backoff", "answers", "errors"}),
+    "connections": frozenset(
+        {"backoff", "answers", "credentials", "signals", "transactions", "errors", "redaction"}
+    ),
+    "signals": frozenset({"backoff", "answers", "connections", "credentials", "errors", "redaction"}),
     "sqlite": frozenset({"answers", "connections", "credentials", "errors"}),
     "manager": frozenset(
         {"answers", "connections", "credentials", "settings", "signals", "sqlite", "transactions", "errors"}
     ),
     "orm": frozenset({"transactions", "errors"}),
-    "migrations": frozenset({"manager", "settings", "errors"}),
+    "migrations": frozenset({"backoff", "manager", "settings", "errors"}),
     "fastapi": frozenset(
         {
             "answers",
@@ -49,8 +52,8 @@ LAYERS: dict[str, frozenset[str] | None] = {
             "redaction",
         }
     ),
-    "rotation": frozenset({"answers", "errors", "redaction"}),
-    "stand_in": frozenset({"errors"}),
+    "rotation": frozenset({"backoff", "answers", "errors", "redaction"}),
+    "stand_in": frozenset({"backoff", "errors"}),
     "sandbox": frozenset({"answers", "rotation", "stand_in", "errors"}),
     "testing": None,
     "drill": None,

@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
+from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.errors import LoginRefused, ManagerClosed
@@ -36,8 +37,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PAUSE_FIRST_SECONDS = 0.05
-_PAUSE_MOST_SECONDS = 1.0
+_PAUSE = Backoff(first_seconds=0.05, most_seconds=1.0)
 _FOLLOWER_PAUSE_SECONDS = 0.03
 
 
@@ -274,7 +274,7 @@ class _Login:
         self._tried: set[str] = set()
         self._refusal: BaseException = LoginRefused("not tried yet")
         self._deadline: float | None = None
-        self._pause_seconds = _PAUSE_FIRST_SECONDS
+        self._rounds = 0
         self._accepted_before = scouting.accepted
 
     def steps(self) -> Procedure:
@@ -342,12 +342,11 @@ class _Login:
         return max(0.0, (self._deadline or 0.0) - self._patience.now())
 
     def _next_pause(self) -> float:
-        jitter = 0.5 + 0.5 * self._patience.spread()
-        if not self._is_scout:
-            return _FOLLOWER_PAUSE_SECONDS * jitter
-        pause = self._pause_seconds
-        self._pause_seconds = min(_PAUSE_MOST_SECONDS, pause * 2)
-        return pause * jitter
+        pause = _FOLLOWER_PAUSE_SECONDS
+        if self._is_scout:
+            self._rounds += 1
+            pause = _PAUSE.after(self._rounds)
+        return equal_jitter(pause, self._patience.spread())
 
     def _somebody_was_accepted(self) -> bool:
         before, self._accepted_before = self._accepted_before, self._scouting.accepted

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ledger_db.backoff import Backoff, equal_jitter
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -40,7 +42,7 @@ class Schedule:
         if lifetime_seconds is not None:
             # Never zero: a token that is already dead must not turn the watcher into a busy loop.
             wait = min(wait, max(self.retry_first_seconds, lifetime_seconds * 0.8))
-        return _spread_out(wait, spread)
+        return equal_jitter(wait, spread)
 
     def after_failure(self, failures: int, spread: float) -> float:
         """
@@ -49,12 +51,8 @@ class Schedule:
         It never exceeds the interval: failing must not make a watcher slower than succeeding.
         """
         most = min(self.retry_most_seconds, self.refresh_interval_seconds)
-        return _spread_out(min(most, self.retry_first_seconds * 2.0 ** min(failures - 1, 32)), spread)
+        return equal_jitter(Backoff(self.retry_first_seconds, most).after(failures), spread)
 
     def floor(self, fruitless: int) -> float:
         """Return the shortest time between two reads after *fruitless* ones (0 or more) in a row."""
-        return min(self.floor_most_seconds, self.floor_first_seconds * 2.0 ** min(fruitless, 32))
-
-
-def _spread_out(wait: float, spread: float) -> float:
-    return wait * (0.5 + 0.5 * spread)
+        return Backoff(self.floor_first_seconds, self.floor_most_seconds).after(fruitless + 1)

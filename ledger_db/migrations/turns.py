@@ -5,15 +5,16 @@ import random
 import time
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 
 from sqlalchemy import Connection, text
 
+from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.errors import Retryable
 
 log: logging.Logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE_SECONDS = 0.05
-_LONGEST_PAUSE_SECONDS = 1.0
+_PAUSE = Backoff(first_seconds=0.05, most_seconds=1.0)
 
 
 class MigrationsBusy(Retryable):
@@ -78,17 +79,17 @@ def wait_for_turn(connection: Connection, schema: str | None, *, timeout_seconds
         MigrationsBusy: Somebody else had it all that time.
     """
     deadline = time.monotonic() + timeout_seconds
-    pause_seconds = _FIRST_PAUSE_SECONDS
-    while not _try(connection, schema):
+    for attempt in count(1):
+        if _try(connection, schema):
+            return
         if time.monotonic() >= deadline:
             raise MigrationsBusy(
                 f"somebody else has been migrating this database for {timeout_seconds:g} s; nothing was "
                 "changed here; see in pg_locks, locktype 'advisory', who it is, then try again"
             )
-        if pause_seconds == _FIRST_PAUSE_SECONDS:
+        if attempt == 1:
             log.warning("migrations.waiting", extra={"timeout_seconds": timeout_seconds})
-        time.sleep(pause_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-        pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+        time.sleep(equal_jitter(_PAUSE.after(attempt), random.random()))  # noqa: S311 - jitter
 
 
 def _try(connection: Connection, schema: str | None) -> bool:

@@ -9,9 +9,11 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.backoff import Backoff
 from ledger_db.rotation.failures import LabelsMoved, SecretsManagerFailed, SecretUnusable, Stopped
 from ledger_db.rotation.labels import (
     CURRENT,
@@ -30,8 +32,7 @@ if TYPE_CHECKING:
 VISIBLE_SECONDS = 5.0
 # The second is what AWS says if the version exists and the label is on another.
 _NO_VALUE = ("ResourceNotFoundException", "InvalidRequestException")
-_FIRST_WAIT_SECONDS = 0.05
-_LONGEST_WAIT_SECONDS = 1.0
+_WAIT = Backoff(first_seconds=0.05, most_seconds=1.0)
 
 
 class Versions:
@@ -116,13 +117,13 @@ class Versions:
             patient: Wait a while for it: Secrets Manager may not show at once what it has accepted.
         """
         give_up = Deadline.after(self._visible_seconds if patient else 0.0)
-        wait = _FIRST_WAIT_SECONDS
-        while True:
+        for attempt in count(1):
             found = self._read(VersionId=token, VersionStage=PENDING)
             if found is not None or give_up.remaining_seconds == 0.0:
-                return found
-            self._sleep(self._deadline.wait_seconds(wait, what="the new version to become visible"))
-            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+                break
+            wait = self._deadline.wait_seconds(_WAIT.after(attempt), what="the new version to become visible")
+            self._sleep(wait)
+        return found
 
     def put_pending(self, token: str, fields: Mapping[str, Any]) -> bool:
         """

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from ledger_db.answers.announcement import parse
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
+from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.errors import Retryable
 from ledger_db.redaction import describe
 from ledger_db.signals.hints import Hints, Server
@@ -25,8 +26,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 # An idle connection is asked for a sign of life this often: a firewall that forgets it says nothing.
 _PING_SECONDS = 20.0
-_RETRY_FIRST_SECONDS = 0.2
-_RETRY_MOST_SECONDS = 30.0
+_RETRY = Backoff(first_seconds=0.2, most_seconds=30.0)
 # A user that may not subscribe will not be allowed to in a second either.
 _FORBIDDEN_RETRY_SECONDS = 300.0
 # A connection that lasted this long was a good one: its loss starts a new series of attempts.
@@ -198,7 +198,6 @@ class SignalListener:
             extra={"failures": failures, "cause": describe(error)},
         )
         if judge(error) is Verdict.PERMANENT and not isinstance(error, Retryable):
-            return _FORBIDDEN_RETRY_SECONDS * (0.5 + 0.5 * self._spread())
-        most = min(_RETRY_MOST_SECONDS, _RETRY_FIRST_SECONDS * 2.0 ** min(failures - 1, 16))
+            return equal_jitter(_FORBIDDEN_RETRY_SECONDS, self._spread())
         # Full jitter, but never nothing: a server that hangs up at once must not be called in a circle.
-        return 0.05 + most * self._spread()
+        return 0.05 + _RETRY.after(failures) * self._spread()

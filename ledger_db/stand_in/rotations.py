@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from ledger_db.backoff import Backoff
 from ledger_db.stand_in import labels as secret_labels
 from ledger_db.stand_in.model import CURRENT, PENDING, Secret, ServiceError, Version
 from ledger_db.stand_in.requests import Request, Response, token_of
@@ -50,7 +51,7 @@ class RetrySchedule:
 
     def wait_seconds(self, failures: int) -> float:
         """The wait after so many *failures* (1 or more)."""
-        return min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** (failures - 1))
+        return Backoff(self.first_wait_seconds, self.longest_wait_seconds).after(failures)
 
 
 @dataclass(frozen=True, slots=True)

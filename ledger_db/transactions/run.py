@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 
 from ledger_db.answers.login_errors import sqlstate_of
+from ledger_db.backoff import Backoff
 from ledger_db.errors import RetriesExhausted
 from ledger_db.transactions.meaning import Meaning, meaning_of
 from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended
@@ -36,8 +37,7 @@ log: logging.Logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REPEATABLE = frozenset({Meaning.CONFLICT, Meaning.LOST, Meaning.UNAVAILABLE})
-_PAUSE_FIRST_SECONDS = 0.01
-_PAUSE_MOST_SECONDS = 1.0
+_PAUSE = Backoff(first_seconds=0.01, most_seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,8 +229,7 @@ class _Course:
     def _wait(self, state: RetryCallState) -> float:
         # Full jitter: two that met each other must not meet again.  The first is short, because what was lost
         # is replaced at once, and most conflicts are over when they are heard of.
-        most = min(_PAUSE_MOST_SECONDS, _PAUSE_FIRST_SECONDS * 2.0 ** (state.attempt_number - 1))
-        return most * self._patience.spread()
+        return _PAUSE.after(state.attempt_number) * self._patience.spread()
 
     def _is_over(self, state: RetryCallState) -> bool:
         # With the pause: an attempt after the end would not be within the patience.
