@@ -53,7 +53,7 @@ async def verify_chain(
                 yield ChainProgress.model_validate(step)
             else:
                 yield ChainVerdict.model_validate(step)
-    except (LedgerDBError, SQLAlchemyError, OSError) as error:
+    except (LedgerDBError, SQLAlchemyError) as error:
         log.warning("verification.broken_off", extra={"checked": checked, "error": type(error).__name__})
         yield ChainVerdict(
             verified=None, entries=checked, hash=None, flaw="the database went away; verify again later"

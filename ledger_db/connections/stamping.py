@@ -25,7 +25,7 @@ from sqlalchemy.util import await_
 
 from ledger_db.connections.login import Logins, Look
 from ledger_db.credentials.model import Credentials
-from ledger_db.redaction import forget_frames
+from ledger_db.redaction import describe, forget_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,4 +185,9 @@ def _open(
         )
     except Exception as error:
         forget_frames(error, but=handled_already)
-        raise
+        if not isinstance(error, OSError):
+            raise
+        network = error
+    # asyncpg alone raises plain OSErrors, which nobody could tell from those of another network client.  Out
+    # here, where nothing is being handled: what was handled before must not become its context.
+    raise dialect.loaded_dbapi.OperationalError(describe(network)) from network

@@ -8,14 +8,12 @@ client is told about it.
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
-from ledger_db.connections import stamping
 from ledger_db.errors import (
     ConfigurationError,
     CredentialsInvalid,
@@ -199,9 +197,6 @@ def kind_of(error: BaseException) -> Kind | None:
     if isinstance(error, LedgerDBError | SQLAlchemyError):
         ours = next((kind for cause, kind in BY_CLASS if isinstance(error, cause)), None)
         return ours or BY_MEANING[meaning_of(error)]
-    if isinstance(error, OSError):
-        # asyncpg's, when it cannot connect.  An endpoint's own TimeoutError says nothing about a database.
-        return BY_MEANING[meaning_of(error)] if _met_while_connecting(error.__traceback__) else None
     return _kind_of_redis(error)
 
 
@@ -229,12 +224,3 @@ def _kind_of_redis(error: BaseException) -> Kind | None:
         return LOCKED_OUT
     away = isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.ReadOnlyError)
     return UNAVAILABLE if away or verdict is Verdict.TRANSIENT else FAULT
-
-
-def _met_while_connecting(traceback: TracebackType | None) -> bool:
-    """Whether the way of an error began in a login: no code of an application runs inside of that module."""
-    while traceback is not None:
-        if traceback.tb_frame.f_globals is vars(stamping):
-            return True
-        traceback = traceback.tb_next
-    return False

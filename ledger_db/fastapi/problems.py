@@ -57,8 +57,8 @@ def install_error_handlers(app: Starlette, *, http_errors: bool = False, redis: 
 
         redis: Whether errors of Redis are answered; costs a service without Redis the memory of redis-py.
     """
-    # OSError, as asyncpg lets those of a failed connection through; a task group wraps what its tasks raise.
-    kinds: list[type[Exception]] = [LedgerDBError, SQLAlchemyError, OSError, ExceptionGroup]
+    # A task group wraps what its tasks raise.
+    kinds: list[type[Exception]] = [LedgerDBError, SQLAlchemyError, ExceptionGroup]
     if redis:
         from redis import RedisError  # noqa: PLC0415 - 6 MB for those who have a Redis
 

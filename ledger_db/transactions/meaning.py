@@ -3,7 +3,7 @@ What does an error from a statement, a commit or a checkout mean?
 
 The same error has another class in each driver (asyncpg's has often none), so nobody should catch classes.
 The table below is by SQLSTATE and is the whole answer for PostgreSQL; SQLite, which a developer may use
-instead, has names of its own.  `refusal` is the same for logins.
+instead, has names of its own.  `answers.login_errors` is the same for logins.
 """
 
 import re
@@ -121,8 +121,7 @@ def meaning_of(error: BaseException) -> Meaning:
     Return what *error* means; `Meaning.FAULT` for what is no error of a database.
 
     Only *error* itself counts and what SQLAlchemy wrapped, not its other causes: whoever caught an error and
-    raised one of their own has given it their own meaning.  A plain OSError counts as one of a connection
-    attempt, because asyncpg raises it; nobody can tell it from one of another network client.
+    raised one of their own has given it their own meaning.
     """
     if isinstance(error, LedgerDBError):
         return _meaning_of_ours(error)
@@ -179,8 +178,6 @@ def _meaning_of_code(error: BaseException) -> Meaning | None:
 
 def _meaning_without_code(error: BaseException) -> Meaning:
     """Decide by text and class: libpq has no code for a failed connect, and clients check values too."""
-    if isinstance(error, OSError):
-        return Meaning.UNAVAILABLE if judge(error) is Verdict.TRANSIENT else Meaning.FAULT
     if not isinstance(error, DBAPIError) or error.orig is None:
         return Meaning.FAULT
     # What the driver said, not SQLAlchemy's text: that has the statement in it.

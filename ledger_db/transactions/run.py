@@ -219,7 +219,7 @@ class _Course:
     def _is_worth_repeating(self, error: BaseException) -> bool:
         if meaning_of(error) not in _REPEATABLE or self._has_committed():
             return False
-        # An error of the network from inside of the work is the work's own: it talks to others, too.
+        # An error of ours from inside of the work is the work's own: it may use another database, too.
         return isinstance(error, SQLAlchemyError) or not self.connected
 
     def _has_committed(self) -> bool:

@@ -73,7 +73,7 @@ def test_what_only_a_person_can_mend_fails_at_once(
 async def test_the_same_on_an_event_loop(
     environment: Sandbox, driver: str, change: dict[str, Any], expected: type[Exception], message: str
 ) -> None:
-    """asyncpg words things differently, and raises plain OSErrors; the answer is the same."""
+    """asyncpg words things differently; the answer is the same."""
     with pytest.raises(expected, match=message):
         await async_open(settings_for(environment, async_database_driver=driver, **change))
 

@@ -36,6 +36,13 @@ def wrapped(
     return kind("SELECT 'Connection refused'", {}, inner, connection_invalidated=invalidated)
 
 
+def caused_by(network: OSError) -> DriverError:
+    """Return what a login makes of an error of the network."""
+    error = DriverError("the login failed")
+    error.__cause__ = network
+    return error
+
+
 @pytest.mark.parametrize(("code", "meaning"), sorted(SQLSTATES.items()))
 def test_a_sqlstate_decides_whatever_the_class_and_the_language(code: str, meaning: Meaning) -> None:
     """The same SQLSTATE means the same from every driver; two letters stand for the rest of a class."""
@@ -70,10 +77,12 @@ def test_any_other_sqlstate_is_a_fault(code: str) -> None:
         (wrapped(DriverError("never seen")), M.FAULT),
         (wrapped(DriverError("NUL"), sqlalchemy.exc.DataError), M.INVALID),
         (wrapped(ValueError("invalid input for query argument")), M.INVALID),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), M.UNAVAILABLE),
-        (socket.gaierror(-2, "x"), M.UNAVAILABLE),
-        (TimeoutError(), M.UNAVAILABLE),
-        (FileNotFoundError(errno.ENOENT, "x"), M.FAULT),
+        (wrapped(caused_by(ConnectionRefusedError(errno.ECONNREFUSED, "x"))), M.UNAVAILABLE),
+        (wrapped(caused_by(socket.gaierror(-2, "x"))), M.UNAVAILABLE),
+        (wrapped(caused_by(TimeoutError())), M.UNAVAILABLE),
+        (wrapped(caused_by(FileNotFoundError(errno.ENOENT, "x"))), M.FAULT),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "of a payment service"), M.FAULT),
+        (TimeoutError(), M.FAULT),
         (sqlalchemy.exc.TimeoutError("QueuePool limit reached"), M.SATURATED),
         (StaleDataError("expected to update 1 row(s); 0 were matched"), M.CONFLICT),
         (sqlalchemy.exc.InvalidRequestError("x"), M.FAULT),
@@ -126,7 +135,7 @@ def test_what_was_caught_and_raised_anew_has_its_own_meaning() -> None:
         (wrapped(DriverError(sqlstate="57P01")), True),
         (errors.OutcomeUnknown("x"), True),
         (wrapped(DriverError(sqlstate="40001")), False),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), False),
+        (wrapped(caused_by(ConnectionRefusedError(errno.ECONNREFUSED, "x"))), False),
     ],
 )
 def test_a_lost_connection_is_told_from_a_refusal(error: Exception, *, lost: bool) -> None:

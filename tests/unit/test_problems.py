@@ -137,7 +137,7 @@ async def failed_login(error: Exception) -> Exception:
     with mock.patch.object(engine.sync_engine.dialect, "connect", connect):
         try:
             await async_ping(engine)
-        except type(error) as raised:
+        except OperationalError as raised:
             return raised
     raise AssertionError
 

@@ -185,8 +185,8 @@ def test_work_that_has_committed_by_itself_is_not_repeated(runner: Runner, engin
 
 
 def test_a_connection_attempt_that_fails_is_repeated(runner: Runner, engine: Engine) -> None:
-    """asyncpg raises plain OSErrors; before the work has begun they are the server's."""
-    failures: list[Exception] = [ConnectionRefusedError(111, "refused"), TimeoutError()]
+    """Before the work has begun, what fails is the way to the server."""
+    failures = [OperationalError("", {}, Exception("Connection refused")) for _ in range(2)]
     connect = runner.open
 
     def opened() -> Session:
