@@ -3,14 +3,20 @@ Who may use a connection now, and who waits, for how long?
 
 A pool makes a request wait in a thread.  Threads are few: as many requests as there are threads wait, and
 those that have a connection find no thread to finish in.  So requests wait here, before the pool, in the
-order in which they came, and a waiting one costs a future.
+order in which they came, and a waiting one costs a future.  One that is sent away is told so in the words of
+its protocol, whichever error handlers are installed.
 """
 
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from fastapi import HTTPException, WebSocketException, status
+from starlette.requests import HTTPConnection
+
 from ledger_db.errors import Saturated
+
+_RETRY_AFTER_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,3 +142,82 @@ class Admission:
             f"in use={self._in_use}, waiting={len(self._waiting)}); try again later, shorten the "
             "transactions, or raise LEDGER_DB_POOL_SIZE"
         )
+
+
+class Busy(Saturated, HTTPException):
+    """
+    A `Saturated` that FastAPI itself answers with 503 and Retry-After.
+
+    A handler for `Saturated` or what it derives from goes before that: those classes come first here.
+    """
+
+    def __init__(self, message: str) -> None:
+        HTTPException.__init__(
+            self,
+            status.HTTP_503_SERVICE_UNAVAILABLE,
+            "all connections to the database are in use; try again later",
+            {"Retry-After": str(_RETRY_AFTER_SECONDS)},
+        )
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class BusyWebSocket(Saturated, WebSocketException):
+    """The same for a websocket: closed with 1013, "try again later"."""
+
+    def __init__(self, message: str) -> None:
+        WebSocketException.__init__(self, status.WS_1013_TRY_AGAIN_LATER, "try again later")
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Place:
+    """A place that was taken; it can be given back as often as one likes, and counts once."""
+
+    __slots__ = ("_admission",)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission: Admission | None = admission
+
+    def leave(self) -> None:
+        """Give it back."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.leave()
+
+    def keep_until(self, task: "asyncio.Task[None]") -> None:
+        """Give it back when *task* is done, and not before; `leave` does nothing any more."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            task.add_done_callback(lambda _: admission.leave())
+
+
+async def admit(connection: HTTPConnection, admission: Admission) -> Place:
+    """
+    Take a place for a request or a websocket.
+
+    Raises:
+        Saturated: As a client of this *connection* can be told of it.
+    """
+    try:
+        await admission.enter()
+    except Saturated as error:
+        raise _told_to(connection, str(error)) from None
+    return Place(admission)
+
+
+def overdue(connection: HTTPConnection) -> Saturated:
+    """Return the same for a place without a connection: the pool gave it to others, who do not ask here."""
+    return _told_to(
+        connection,
+        "a request was let in, and no connection came back to the pool in time; try again later, look for "
+        "session factories and engines that hold connections for long, or raise LEDGER_DB_POOL_SIZE",
+    )
+
+
+def _told_to(connection: HTTPConnection, message: str) -> Saturated:
+    return (BusyWebSocket if connection.scope["type"] == "websocket" else Busy)(message)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from ledger_db.fastapi.busy import admit, overdue
+from ledger_db.fastapi.admission import admit, overdue
 from ledger_db.fastapi.ending import is_marked, returns_connection
 from ledger_db.fastapi.lifetime import Opened, opened_of
 from ledger_db.transactions import sessions

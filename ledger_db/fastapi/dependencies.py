@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from ledger_db.fastapi.busy import admit, overdue
+from ledger_db.fastapi.admission import admit, overdue
 from ledger_db.fastapi.ending import end, returns_connection, take_away
 from ledger_db.fastapi.lifetime import manager_of, opened_of
 from ledger_db.manager.connection_manager import ConnectionManager

@@ -16,7 +16,7 @@ from starlette.types import Lifespan
 
 from ledger_db.errors import ConfigurationError
 from ledger_db.fastapi.admission import Admission, AdmissionOptions
-from ledger_db.fastapi.finishers import Finishers
+from ledger_db.fastapi.ending import Finishers
 from ledger_db.manager.connection_manager import ConnectionManager
 from ledger_db.settings import Settings
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from ledger_db.fastapi.admission import Admission
-from ledger_db.fastapi.busy import Place
-from ledger_db.fastapi.finishers import Finishers
+from ledger_db.fastapi.admission import Admission, Place
+from ledger_db.fastapi.ending import Finishers
 
 
 class Ending:
