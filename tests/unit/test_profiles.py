@@ -1,17 +1,9 @@
 """Does a profile preset what it says, and nothing that was set by itself?"""
 
-import os
-
 import pytest
 from sqlalchemy.pool import NullPool, QueuePool
 
 from ledger_db import ConnectionManager, Settings
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("LEDGER_DB_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,6 @@ import pytest
 from ledger_db import ConfigurationError, Settings
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os  # noqa: PLC0415 - only to see what is set
-
-    for name in [name for name in os.environ if name.startswith("LEDGER_DB_")]:
-        monkeypatch.delenv(name)
-
-
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """LEDGER_DB_<NAME> is read, and an empty value means not set."""
     monkeypatch.setenv("LEDGER_DB_DATABASE_SECRET_ID", "prod/ledger")

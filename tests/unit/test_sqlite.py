@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,6 @@ from ledger_db import ConfigurationError, ConnectionManager, ManagerClosed, Sett
 COUNT = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r {}) SELECT max(n) FROM r"
 COUNT_FOR_EVER = text(COUNT.format(""))
 COUNT_FOR_LONG = text(COUNT.format("LIMIT 300000"))
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("LEDGER_DB_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture(params=["file", "memory"])

@@ -22,12 +22,6 @@ READ = text("SELECT n FROM counter")
 WRITE = text("UPDATE counter SET n = :n")
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("LEDGER_DB_")]:
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture(params=["file", "memory"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """A database of the test's own, with a small pool."""
