@@ -13,7 +13,7 @@ from ledger_db import ConfigurationError, ConnectionManager, LoginRefused, Serve
 from ledger_db.answers.login_errors import judge, sqlstate_of
 from ledger_db.answers.reason import Verdict
 from ledger_db.sandbox import Sandbox
-from ledger_db.testing.doubles import ScriptedPostgres
+from ledger_db.testing import ScriptedPostgres
 
 
 def settings_for(box: Sandbox, **changes: Any) -> Settings:

@@ -11,7 +11,7 @@ from ledger_db import Credentials, LoginRefused, ManagerClosed, Password
 from ledger_db.connections.login import Attempt, Logins, Look, Pause, Procedure, Step
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.schedule import Schedule
-from ledger_db.testing.doubles import ManualClock, ScriptedSource
+from ledger_db.testing import ManualClock, ScriptedSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable

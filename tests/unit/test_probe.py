@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ledger_db.connections.probe import Prober
 from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, ServerUnreachable
+from ledger_db.testing import ManualClock
 from tests.support.waiting import eventually
 
 
@@ -31,25 +31,14 @@ class Server:
             raise self.error
 
 
-class Clock:
-    """Stands still, until somebody turns it."""
-
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.seconds
-
-
-def prober(server: Server, clock: Callable[[], float] | None = None) -> Prober:
+def prober(server: Server, clock: ManualClock | None = None) -> Prober:
     """Make a prober of one server."""
-    return Prober({"PostgreSQL": server.ask}, now=clock or Clock())
+    return Prober({"PostgreSQL": server.ask}, now=clock or ManualClock())
 
 
 def test_a_crowd_costs_one_question() -> None:
     """However many load balancers ask in one second, the server is asked once."""
-    server, clock = Server(), Clock()
+    server, clock = Server(), ManualClock()
     probing = prober(server, clock)
     server.may_answer.clear()
     with ThreadPoolExecutor(20) as crowd:
@@ -59,7 +48,7 @@ def test_a_crowd_costs_one_question() -> None:
     probing.probe()
 
     assert (server.asked, len(reports)) == (1, 1)
-    clock.seconds += 1.1
+    clock.advance(1.1)
     probing.probe()
     assert server.asked == 2
 
@@ -76,7 +65,7 @@ def test_an_answer_that_is_too_old_is_asked_anew() -> None:
 
 def test_a_server_that_hangs_is_reported_in_time_and_asked_once() -> None:
     """The answer comes when patience is over; after that at once, and no second thread is stuck."""
-    server, clock, healthy = Server(), Clock(), Server()
+    server, clock, healthy = Server(), ManualClock(), Server()
     probing = Prober({"PostgreSQL": server.ask, "Redis": healthy.ask}, patience_seconds=0.05, now=clock)
     server.may_answer.clear()
 
@@ -84,7 +73,7 @@ def test_a_server_that_hangs_is_reported_in_time_and_asked_once() -> None:
     assert (hanging.ok, hanging.problem) == (False, "no answer within 0.05 s")
     assert answering.ok
 
-    clock.seconds += 10
+    clock.advance(10)
     assert not probing.probe().ok
     assert (server.asked, healthy.asked) == (1, 2)
 
@@ -164,14 +153,14 @@ def test_a_process_without_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    server, clock = Server(), Clock()
+    server, clock = Server(), ManualClock()
     probing = prober(server, clock)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         (answer,) = probing.probe().servers
 
     assert (answer.ok, answer.problem) == (False, "no thread is left to ask it")
-    clock.seconds += 1.1
+    clock.advance(1.1)
     assert probing.probe().ok
 
 

@@ -9,7 +9,7 @@ from ledger_db import Credentials, CredentialsInvalid, CredentialsUnavailable, M
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.errors import ConfigurationError, LoginRefused, ServerUnreachable
-from ledger_db.testing.doubles import ManualClock, ScriptedSource
+from ledger_db.testing import ManualClock, ScriptedSource
 
 DOWN = CredentialsUnavailable("down")
 DENIED = ConfigurationError("AccessDenied")

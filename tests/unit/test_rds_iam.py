@@ -3,7 +3,7 @@
 import pytest
 
 from ledger_db import ConfigurationError, RdsIamSource
-from ledger_db.testing.doubles import ManualClock
+from ledger_db.testing import ManualClock
 
 
 def test_a_token_is_a_password_that_ends() -> None:

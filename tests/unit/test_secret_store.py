@@ -14,20 +14,10 @@ from ledger_db.errors import ConfigurationError
 from ledger_db.stand_in import file as secret_file, values as secret_operations
 from ledger_db.stand_in.model import Secret, ServiceError, Value, Version
 from ledger_db.stand_in.store import SecretStore
+from ledger_db.testing import ManualClock
 
 TOKEN = "t" * 32
 DAY_SECONDS = 86_400.0
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        """POSIX seconds."""
-        return self.now
 
 
 def create(store: SecretStore, name: str = "s", value: str = "canary-one") -> dict[str, Any]:
@@ -142,14 +132,14 @@ def test_a_crowd_loses_no_change(tmp_path: Path) -> None:
 def test_reading_twice_a_day_writes_once(tmp_path: Path) -> None:
     """A read is not a change: only the first of a day is noted."""
     path = tmp_path / "state.json"
-    clock = Clock()
+    clock = ManualClock()
     store = SecretStore("us-east-1", path, clock=clock)
     create(store)
     read(store)
     first = path.stat().st_ino
     read(store)
     second = path.stat().st_ino
-    clock.now += DAY_SECONDS
+    clock.advance(DAY_SECONDS)
     read(store)
 
     assert first == second
@@ -158,13 +148,13 @@ def test_reading_twice_a_day_writes_once(tmp_path: Path) -> None:
 
 def test_a_secret_is_gone_after_its_recovery_window() -> None:
     """When the window ends the name is free, and nothing can be restored."""
-    clock = Clock()
+    clock = ManualClock()
     store = SecretStore(clock=clock)
     create(store)
     secret_operations.delete_secret(store, {"SecretId": "s", "RecoveryWindowInDays": 7})
-    clock.now += 7 * DAY_SECONDS - 1
+    clock.advance(7 * DAY_SECONDS - 1)
     assert store.find("s").deletion_at is not None
-    clock.now += 1
+    clock.advance(1)
     with pytest.raises(ServiceError, match="ResourceNotFoundException"):
         store.find("s")
 

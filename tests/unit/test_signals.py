@@ -15,28 +15,18 @@ import redis
 from ledger_db import Settings
 from ledger_db.manager.assembly import postgres_server, redis_server, signal_listener
 from ledger_db.signals.listener import SignalListener
+from ledger_db.testing import ManualClock
 from tests.support.waiting import eventually
 from tests.unit.test_hints import Server, Source
 
 Frame = list[Any]
 
 
-class Clock:
-    """Time passes when somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Return the seconds that have passed."""
-        return self.now
-
-
 @dataclass
 class Script:
     """One connection after the other: frames to receive, errors to raise, seconds of silence."""
 
-    clock: Clock
+    clock: ManualClock
     connections: list[list[Frame | Exception | float]]
     pings: list[float] = field(default_factory=list)
     closed: int = 0
@@ -69,7 +59,7 @@ class ScriptedChannel:
         line = self._lines[0]
         if isinstance(line, float):
             waited = min(line, timeout_seconds)
-            self._script.clock.now += waited
+            self._script.clock.advance(waited)
             self._lines[:1] = [line - waited] if line > waited else []
             return None
         self._lines.pop(0)
@@ -79,7 +69,7 @@ class ScriptedChannel:
 
     def ping(self) -> None:
         """Remember when."""
-        self._script.pings.append(self._script.clock.now)
+        self._script.pings.append(self._script.clock())
 
     def close(self) -> None:
         """Count."""
@@ -97,7 +87,7 @@ def announced(version: str, secret_id: str = "trust-ledger/postgres") -> Frame:
 
 def play(server: Server, *connections: list[Frame | Exception | float]) -> tuple[Script, list[float]]:
     """Let a listener live through *connections*; return the script and the pauses between them."""
-    clock = Clock()
+    clock = ManualClock(0.0)
     script = Script(clock, list(connections))
     listener = SignalListener(script.subscribe, [server], now=clock, spread=lambda: 1.0)
     script.stop = listener.stop
@@ -154,7 +144,7 @@ def test_silence_after_the_question_is_a_loss(server: Server) -> None:
     script, pauses = play(server, [1000.0])
 
     assert script.pings == [20.0]
-    assert script.clock.now == 40.0
+    assert script.clock() == 40.0
     assert len(pauses) == 1
 
 
@@ -317,7 +307,7 @@ def test_a_listener_that_was_not_started_can_be_stopped() -> None:
 def test_pauses_are_jittered(server: Server) -> None:
     """A hundred services do not come back in the same moment."""
     draws = itertools.cycle([0.0, 0.5])
-    clock = Clock()
+    clock = ManualClock(0.0)
     script = Script(clock, [[redis.ConnectionError("Connection refused.")] for _ in range(2)])
     listener = SignalListener(script.subscribe, [server], now=clock, spread=lambda: next(draws))
     script.stop = listener.stop

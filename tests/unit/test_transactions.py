@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from ledger_db.connections.commits import tell_commits
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
+from ledger_db.testing import ManualClock
 from ledger_db.transactions.run import Patience, TransactionCounters, TransactionTally, async_run, run
 from ledger_db.transactions.sessions import NO_OPTIONS, async_open_session, open_session
 
@@ -35,21 +36,17 @@ CONFLICT = coded("40001")
 LOST = coded(None, invalidated=True)
 
 
-class Clock:
+class Clock(ManualClock):
     """A clock that only pauses move."""
 
     def __init__(self) -> None:
-        self.time = 0.0
+        super().__init__(0.0)
         self.pauses: list[float] = []
-
-    def now(self) -> float:
-        """Tell the time."""
-        return self.time
 
     def pause(self, seconds: float) -> None:
         """Let time pass."""
         self.pauses.append(seconds)
-        self.time += seconds
+        self.advance(seconds)
 
     async def pause_async(self, seconds: float) -> None:
         """Let time pass, on a loop."""
@@ -102,7 +99,7 @@ class Runner:
         self, work: Callable[[Session], str], *, seconds: float = 10.0, spread: float = 0.999_999
     ) -> str:
         """Run *work* with *seconds* of patience."""
-        patience = Patience(seconds=seconds, now=self.clock.now, spread=lambda: spread)
+        patience = Patience(seconds=seconds, now=self.clock, spread=lambda: spread)
         return run(self.open, work, patience=patience, tally=self.tally, pause=self.clock.pause)
 
 
@@ -244,7 +241,7 @@ def test_patience_counts_the_time_that_attempts_take(runner: Runner) -> None:
     """A slow attempt leaves less for the others."""
 
     def slow(session: Session) -> str:
-        runner.clock.time += 3.0
+        runner.clock.advance(3.0)
         raise CONFLICT
 
     with pytest.raises(RetriesExhausted) as caught:
@@ -320,7 +317,7 @@ async def test_run_async_does_the_same_and_refuses_a_plain_function() -> None:
         raise CONFLICT
 
     async def go(work: Callable[[AsyncSession], object]) -> object:
-        patience = Patience(seconds=1, now=clock.now)
+        patience = Patience(seconds=1, now=clock)
         opened = functools.partial(async_open_session, engine, NO_OPTIONS)
         return await async_run(
             opened,
