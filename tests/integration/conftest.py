@@ -1,11 +1,16 @@
-"""What tests of the manager share: its environment, and servers with no faults in them."""
+"""What tests on real servers share: what leads to them, and what only one of them may break."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from ledger_db import Settings
 from ledger_db.sandbox import Sandbox
+from tests.support.any_driver import DRIVERS, direct_settings
+from tests.support.commit_cutter import CommitCutter, commit_cutter
+from tests.support.redis_world import RedisWorld, redis_world
+from tests.support.rotations import Rotations, new_client, own_secret
 
 
 @pytest.fixture
@@ -22,3 +27,52 @@ def environment(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandb
 def settings(environment: Sandbox) -> Settings:
     """Settings for tests: nothing is polled unless a test says so, and patience is short."""
     return Settings(refresh_interval_seconds=300, login_patience_seconds=3, startup_timeout_seconds=20)
+
+
+@pytest.fixture(scope="module")
+def direct(box: Sandbox) -> Settings:
+    """Settings that lead to the database directly; see `direct_settings`."""
+    return direct_settings(box)
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    """Each of the drivers."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def cutter(box: Sandbox) -> Iterator[CommitCutter]:
+    """A proxy in front of the server that can lose a COMMIT or its answer."""
+    with commit_cutter(box.postgres.host, box.postgres.port) as cutter:
+        yield cutter
+
+
+@pytest.fixture(scope="module")
+def own_box() -> Iterator[Sandbox]:
+    """A sandbox whose servers may be stopped and killed without disturbing other tests."""
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def pair(environment: Sandbox) -> Iterator[Rotations]:
+    """A secret of the test's own, with a pair of roles."""
+    with own_secret(environment, "postgres-alternating") as rotations:
+        yield rotations
+
+
+@pytest.fixture
+def world(box: Sandbox) -> Iterator[RedisWorld]:
+    """A Redis user of the test's own, with its secret."""
+    box.secrets_manager.clear_faults()
+    with redis_world(box) as world:
+        yield world
+
+
+@pytest.fixture
+def rotations(world: RedisWorld) -> Iterator[Rotations]:
+    """Rotations of that user's secret."""
+    with closing(new_client(world.box)) as client:
+        yield Rotations(world.box, client, "redis-acl", world.secret_id)

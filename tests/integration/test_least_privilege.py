@@ -1,6 +1,6 @@
 """Are the policies of the template enough for everything, and is nothing in them too much?"""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from ledger_db import ConfigurationError, ConnectionManager, Settings
 from ledger_db.rotation import journal
 from ledger_db.rotation.events import event_handler
 from ledger_db.rotation.failures import SecretsManagerDenied
-from ledger_db.sandbox import Sandbox
 from tests.support.policy_gate import Permission, PolicyGate, permissions
-from tests.support.rotations import Rotations, own_secret
+from tests.support.rotations import Rotations
 from tests.support.template_stacks import GIVEN, SCENARIOS, Stack, load
 from tests.support.waiting import eventually
 
@@ -28,13 +27,6 @@ ENDPOINT = "AWS_ENDPOINT_URL_SECRETS_MANAGER"
 def stack() -> Stack:
     """The template, for servers that exist, as the sandbox's do."""
     return Stack(load(TEMPLATE), {**GIVEN, **OWN_SERVERS})
-
-
-@pytest.fixture
-def pair(environment: Sandbox) -> Iterator[Rotations]:
-    """A secret of a pair of roles."""
-    with own_secret(environment, "postgres-alternating") as rotations:
-        yield rotations
 
 
 def names_in(pair: Rotations) -> Mapping[str, str]:

@@ -40,12 +40,6 @@ REVOKE SET ON PARAMETER deadlock_timeout FROM PUBLIC;
 
 
 @pytest.fixture(scope="module")
-def settings(box: Sandbox) -> Settings:
-    """Settings that lead to the database directly."""
-    return direct_settings(box)
-
-
-@pytest.fixture(scope="module")
 def admin(box: Sandbox) -> Iterator[Any]:
     """A superuser's connection to a database with the tables."""
     with closing(box.postgres.connect()) as connection, connection.cursor() as cursor:
@@ -56,11 +50,11 @@ def admin(box: Sandbox) -> Iterator[Any]:
             cursor.execute(NO_TABLES)
 
 
-@pytest.fixture(params=DRIVERS)
-def client(request: pytest.FixtureRequest, settings: Settings, admin: object) -> Iterator[Client]:
+@pytest.fixture
+def client(driver: str, direct: Settings, admin: object) -> Iterator[Client]:
     """A manager on each of the drivers, with at most one connection."""
     few = {"pool_size": 1, "max_overflow": 0, "pool_timeout_seconds": 0.1}
-    with client_of(request.param, settings, **few) as client:
+    with client_of(driver, direct, **few) as client:
         yield client
 
 

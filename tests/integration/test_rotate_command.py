@@ -1,7 +1,6 @@
 """Does `ledger-db rotate` do what a person at a terminal expects?"""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -11,14 +10,7 @@ from redis.exceptions import AuthenticationError
 from ledger_db.operate import cli
 from ledger_db.rotation.postgres import PostgresAlternatingRotator
 from ledger_db.sandbox import Sandbox
-from tests.support.rotations import Rotations, new_token, own_secret
-
-
-@pytest.fixture
-def pair(environment: Sandbox) -> Iterator[Rotations]:
-    """A secret of the test's own; the terminal's environment leads to it."""
-    with own_secret(environment, "postgres-alternating") as rotations:
-        yield rotations
+from tests.support.rotations import Rotations, new_token
 
 
 def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

@@ -4,14 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
-from tests.support.rotations import Rotations, new_token, own_secret
+from tests.support.rotations import Rotations, new_token
 from tests.support.waiting import eventually
 
 ROLE_TOKEN = "sensitive-" + "x" * 30
@@ -31,13 +28,6 @@ except Exception as error:
     print(json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}))
     sys.exit(1)
 """
-
-
-@pytest.fixture
-def pair(environment: Sandbox) -> Iterator[Rotations]:
-    """A secret that the function rotates."""
-    with own_secret(environment, "postgres-alternating") as rotations:
-        yield rotations
 
 
 class Function:

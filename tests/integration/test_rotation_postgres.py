@@ -30,13 +30,6 @@ def single(environment: Sandbox) -> Iterator[Rotations]:
         yield rotations
 
 
-@pytest.fixture
-def pair(environment: Sandbox) -> Iterator[Rotations]:
-    """A secret with a pair of roles."""
-    with own_secret(environment, "postgres-alternating") as rotations:
-        yield rotations
-
-
 def examine(rotations: Rotations) -> Findings:
     """Do a dry run."""
     return rotations.runner().examine(rotations.secret_id, Deadline.after(20.0))

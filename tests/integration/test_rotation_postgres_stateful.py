@@ -1,7 +1,6 @@
 """Can any sequence of steps, crashes, faults and interference lock an application out?"""
 
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -222,13 +221,6 @@ class Interference(RuleBasedStateMachine):
         except psycopg2.OperationalError:
             return False
         return True
-
-
-@pytest.fixture(scope="module")
-def own_box() -> Iterator[Sandbox]:
-    """A sandbox whose server may be killed."""
-    with Sandbox() as box:
-        yield box
 
 
 @pytest.mark.timeout(600)  # some hundred sequences of rotations, with restarts of a server

@@ -24,21 +24,6 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def world(box: Sandbox) -> Iterator[RedisWorld]:
-    """A Redis user of the test's own."""
-    box.secrets_manager.clear_faults()
-    with redis_world(box) as world:
-        yield world
-
-
-@pytest.fixture
-def rotations(world: RedisWorld) -> Iterator[Rotations]:
-    """Rotations of that user's secret."""
-    with closing(new_client(world.box)) as client:
-        yield Rotations(world.box, client, "redis-acl", world.secret_id)
-
-
-@pytest.fixture
 def rotator(world: RedisWorld) -> RedisAclRotator:
     """The strategy by itself."""
     return RedisAclRotator(world.tools())

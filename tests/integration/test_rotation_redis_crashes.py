@@ -1,22 +1,12 @@
 """Does a rotation of a Redis user survive being killed, before and after every single call that it makes?"""
 
-from collections.abc import Iterator
 from contextlib import closing
-
-import pytest
 
 from ledger_db import ConnectionManager, Settings
 from ledger_db.sandbox import Sandbox
 from tests.support.crashes import DIED, Boundaries, WatchedClient, in_child, watched_redis
-from tests.support.redis_world import RedisWorld, redis_world
+from tests.support.redis_world import RedisWorld
 from tests.support.rotations import Rotations, new_client, new_token
-
-
-@pytest.fixture
-def world(environment: Sandbox) -> Iterator[RedisWorld]:
-    """A Redis user of the test's own."""
-    with redis_world(environment) as world:
-        yield world
 
 
 def killed(rotations: Rotations, token: str, *, fatal: int | None) -> tuple[int, int]:

@@ -28,21 +28,6 @@ from tests.support.redis_world import RedisWorld, redis_world
 from tests.support.rotations import Rotations, new_client, new_token
 
 
-@pytest.fixture
-def world(box: Sandbox) -> Iterator[RedisWorld]:
-    """A Redis user of the test's own."""
-    box.secrets_manager.clear_faults()
-    with redis_world(box) as world:
-        yield world
-
-
-@pytest.fixture
-def rotations(world: RedisWorld) -> Iterator[Rotations]:
-    """Rotations of that user's secret."""
-    with closing(new_client(world.box)) as client:
-        yield Rotations(world.box, client, "redis-acl", world.secret_id)
-
-
 @contextmanager
 def closed_port() -> Iterator[int]:
     """Return a port on which nobody listens."""

@@ -20,19 +20,11 @@ from ledger_db.rotation.failures import StepFailed
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.redis import RedisAclRotator
 from ledger_db.sandbox import Sandbox
-from tests.support.redis_world import RedisWorld, acl, redis_world
+from tests.support.redis_world import RedisWorld, acl
 from tests.support.rotations import Rotations, new_client, new_token
 
 ROTATIONS = 10
 _END = "the-end-of-what-is-watched"
-
-
-@pytest.fixture
-def world(box: Sandbox) -> Iterator[RedisWorld]:
-    """A Redis user of the test's own."""
-    box.secrets_manager.clear_faults()
-    with redis_world(box) as world:
-        yield world
 
 
 class Monitor:

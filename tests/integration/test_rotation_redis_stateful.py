@@ -1,7 +1,6 @@
 """Can any sequence of steps, crashes, faults and interference lock a Redis application out?"""
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 
 import pytest
@@ -164,13 +163,6 @@ class Interference(RuleBasedStateMachine):
             assert self.rotations.labels().keys() == {"AWSCURRENT", "AWSPREVIOUS"}
             assert self.rotations.labels()["AWSCURRENT"] == token
             assert self.world.logs_in(self.world.fields()["password"])
-
-
-@pytest.fixture(scope="module")
-def own_box() -> Iterator[Sandbox]:
-    """A sandbox whose server may be killed."""
-    with Sandbox() as box:
-        yield box
 
 
 @pytest.mark.timeout(600)  # some hundred steps, with restarts of a server

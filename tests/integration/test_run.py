@@ -17,8 +17,8 @@ from ledger_db import ConnectionManager, Settings
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
 from ledger_db.sandbox import Sandbox
 from ledger_db.transactions.run import TransactionCounters
-from tests.support.any_driver import DRIVERS, Client, client_of, direct_settings
-from tests.support.commit_cutter import CommitCutter, Cut, commit_cutter
+from tests.support.any_driver import Client, client_of, direct_settings
+from tests.support.commit_cutter import CommitCutter, Cut
 from tests.support.waiting import eventually
 
 TABLE = """
@@ -42,12 +42,6 @@ class Counter(Base):
     n: Mapped[int]
 
 
-@pytest.fixture(scope="module")
-def settings(box: Sandbox) -> Settings:
-    """Settings that lead to the database directly."""
-    return direct_settings(box)
-
-
 @pytest.fixture
 def admin(box: Sandbox) -> Iterator[Any]:
     """A superuser's cursor, in a database with two counters."""
@@ -59,38 +53,24 @@ def admin(box: Sandbox) -> Iterator[Any]:
             cursor.execute("DROP TABLE run_counters")
 
 
-@pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest) -> str:
-    """Each of the drivers."""
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
-def client(driver: str, settings: Settings, admin: object) -> Iterator[Client]:
+def client(driver: str, direct: Settings, admin: object) -> Iterator[Client]:
     """A manager on each of the drivers."""
-    with client_of(driver, settings) as client:
+    with client_of(driver, direct) as client:
         yield client
 
 
 @pytest.fixture(params=["psycopg2", "asyncpg"])
-def any_client(request: pytest.FixtureRequest, settings: Settings, admin: object) -> Iterator[Client]:
+def any_client(request: pytest.FixtureRequest, direct: Settings, admin: object) -> Iterator[Client]:
     """Same as *client*, on a thread and on a loop: where no driver makes a difference."""
-    with client_of(request.param, settings) as client:
+    with client_of(request.param, direct) as client:
         yield client
 
 
 @pytest.fixture
-def cutter(box: Sandbox) -> Iterator[CommitCutter]:
-    """A proxy in front of the server that can lose a COMMIT or its answer."""
-    with commit_cutter(box.postgres.host, box.postgres.port) as cutter:
-        yield cutter
-
-
-@pytest.fixture
-def far_client(driver: str, settings: Settings, admin: object, cutter: CommitCutter) -> Iterator[Client]:
+def far_client(driver: str, direct: Settings, admin: object, cutter: CommitCutter) -> Iterator[Client]:
     """Same as *client*, behind the proxy."""
-    with client_of(driver, settings, database_port=cutter.port) as client:
+    with client_of(driver, direct, database_port=cutter.port) as client:
         yield client
 
 
@@ -112,9 +92,9 @@ def counters(db: ConnectionManager) -> TransactionCounters:
     return db.health().transactions
 
 
-def test_threads_that_conflict_all_succeed(settings: Settings, admin: Any) -> None:
+def test_threads_that_conflict_all_succeed(direct: Settings, admin: Any) -> None:
     """Eight threads that read, add one and write, forty times each: not one addition is lost."""
-    with ConnectionManager(settings) as db, ThreadPoolExecutor(WORKERS) as pool:
+    with ConnectionManager(direct) as db, ThreadPoolExecutor(WORKERS) as pool:
 
         def add(worker: int) -> None:
             for _ in range(TIMES):
@@ -128,13 +108,13 @@ def test_threads_that_conflict_all_succeed(settings: Settings, admin: Any) -> No
         assert counters(db).exhausted == 0
 
 
-async def test_tasks_that_conflict_all_succeed(settings: Settings, admin: Any) -> None:
+async def test_tasks_that_conflict_all_succeed(direct: Settings, admin: Any) -> None:
     """The same on an event loop."""
 
     async def increment_once(session: AsyncSession) -> int:
         return await session.run_sync(increment)
 
-    async with ConnectionManager(settings) as db:
+    async with ConnectionManager(direct) as db:
 
         async def add() -> None:
             for _ in range(TIMES):
@@ -149,7 +129,7 @@ async def test_tasks_that_conflict_all_succeed(settings: Settings, admin: Any) -
         assert counters(db).retried > 0
 
 
-def test_two_that_lock_each_other_out_both_succeed(settings: Settings, admin: Any) -> None:
+def test_two_that_lock_each_other_out_both_succeed(direct: Settings, admin: Any) -> None:
     """PostgreSQL ends one of the two; it comes again when the other has finished."""
     met = threading.Barrier(2)
 
@@ -162,7 +142,7 @@ def test_two_that_lock_each_other_out_both_succeed(settings: Settings, admin: An
 
         return work
 
-    with ConnectionManager(settings) as db, ThreadPoolExecutor(2) as pool:
+    with ConnectionManager(direct) as db, ThreadPoolExecutor(2) as pool:
         list(pool.map(db.run, [transfer(1, 2), transfer(2, 1)]))
 
         assert (count(admin, 1), count(admin, 2)) == (2, 2)
@@ -258,9 +238,9 @@ def test_a_constraint_that_fails_is_not_repeated(any_client: Client) -> None:
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
-def test_a_full_pool_is_not_waited_for_twice(driver: str, settings: Settings) -> None:
+def test_a_full_pool_is_not_waited_for_twice(driver: str, direct: Settings) -> None:
     """Who has waited for a connection as long as one may is told so at once."""
-    with client_of(driver, settings, pool_size=1, max_overflow=0, pool_timeout_seconds=0.05) as client:
+    with client_of(driver, direct, pool_size=1, max_overflow=0, pool_timeout_seconds=0.05) as client:
 
         def hold(session: Session) -> None:
             session.get_bind().engine.pool.connect().close()

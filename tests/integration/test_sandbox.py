@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3.session
@@ -16,13 +15,6 @@ from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.rotate import Strategy
 from ledger_db.stand_in.faults import access_denied, throttled
 from tests.support.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def own_box() -> Iterator[Sandbox]:
-    """A sandbox whose servers may be stopped without disturbing other tests."""
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 def secret(box: Sandbox, secret_id: str, stage: str = "AWSCURRENT") -> dict[str, object]:

@@ -19,7 +19,7 @@ from ledger_db.sandbox import Sandbox
 from ledger_db.transactions.meaning import Meaning, constraint_of, meaning_of
 from ledger_db.transactions.sessions import commit
 from tests.support.any_driver import DRIVERS, Client, client_of, direct_settings
-from tests.support.commit_cutter import CommitCutter, Cut, commit_cutter
+from tests.support.commit_cutter import CommitCutter, Cut
 from tests.support.waiting import eventually
 
 TABLE = """
@@ -48,12 +48,6 @@ class Row(Base):
     parent: Mapped[int | None]
 
 
-@pytest.fixture(scope="module")
-def settings(box: Sandbox) -> Settings:
-    """Settings that lead to the database directly."""
-    return direct_settings(box)
-
-
 @pytest.fixture
 def admin(box: Sandbox) -> Iterator[Any]:
     """A superuser's cursor, in a database with an empty table."""
@@ -65,31 +59,17 @@ def admin(box: Sandbox) -> Iterator[Any]:
             cursor.execute("DROP TABLE session_rows")
 
 
-@pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest) -> str:
-    """Each of the drivers."""
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
-def client(driver: str, settings: Settings, admin: object) -> Iterator[Client]:
+def client(driver: str, direct: Settings, admin: object) -> Iterator[Client]:
     """A manager on each of the drivers, with one connection: the next borrower gets the last one's."""
-    with client_of(driver, settings, **ONE_CONNECTION) as client:
+    with client_of(driver, direct, **ONE_CONNECTION) as client:
         yield client
 
 
 @pytest.fixture
-def cutter(box: Sandbox) -> Iterator[CommitCutter]:
-    """A proxy in front of the server that can lose a COMMIT or its answer."""
-    with commit_cutter(box.postgres.host, box.postgres.port) as cutter:
-        yield cutter
-
-
-@pytest.fixture
-def far_client(driver: str, settings: Settings, admin: object, cutter: CommitCutter) -> Iterator[Client]:
+def far_client(driver: str, direct: Settings, admin: object, cutter: CommitCutter) -> Iterator[Client]:
     """Same as *client*, behind the proxy."""
-    with client_of(driver, settings, database_port=cutter.port, **ONE_CONNECTION) as client:
+    with client_of(driver, direct, database_port=cutter.port, **ONE_CONNECTION) as client:
         yield client
 
 
@@ -182,10 +162,10 @@ def test_a_statement_timeout_holds_inside_of_a_savepoint(client: Client) -> None
     ],
 )
 def test_an_option_that_does_not_exist_is_refused_at_once(
-    settings: Settings, options: dict[str, Any], words: str
+    direct: Settings, options: dict[str, Any], words: str
 ) -> None:
     """Nothing is borrowed, and the message says what there is instead."""
-    with ConnectionManager(settings) as db:
+    with ConnectionManager(direct) as db:
         for ask in (db.session, db.begin, db.async_session, db.async_begin):
             with pytest.raises(ValueError, match=words):
                 ask(**options)
@@ -285,9 +265,9 @@ def test_what_was_rolled_back_to_by_hand_is_no_failure(client: Client, admin: An
     assert rows(admin) == [1, 2]
 
 
-def test_a_connection_that_was_dropped_after_a_failure_comes_back(settings: Settings, admin: Any) -> None:
+def test_a_connection_that_was_dropped_after_a_failure_comes_back(direct: Settings, admin: Any) -> None:
     """Nothing that remembers the failure keeps a session alive that nobody closes."""
-    with client_of("psycopg2", settings) as client:
+    with client_of("psycopg2", direct) as client:
         session = client.db.session()
         insert(session, 1)
         with pytest.raises(IntegrityError):
@@ -393,10 +373,10 @@ def test_a_commit_by_hand_is_told_about_too(far_client: Client, cutter: CommitCu
 
 
 def test_any_session_can_be_committed_like_this(
-    settings: Settings, admin: object, cutter: CommitCutter
+    direct: Settings, admin: object, cutter: CommitCutter
 ) -> None:
     """One that an application has made itself is served as well."""
-    changed = Settings(**{**settings.model_dump(exclude_unset=True), "database_port": cutter.port})
+    changed = Settings(**{**direct.model_dump(exclude_unset=True), "database_port": cutter.port})
     with ConnectionManager(changed) as db, Session(db.engine) as session:
         insert(session, 1)
         cutter.arm("before")
@@ -472,7 +452,7 @@ def test_a_connection_that_broke_in_the_flush_is_no_riddle(client: Client, admin
 
 
 async def test_a_cancelled_commit_stays_cancelled(
-    settings: Settings, admin: Any, caplog: pytest.LogCaptureFixture
+    direct: Settings, admin: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who cancels a request gets a cancellation, and the pool gets its connection back."""
     # A deferred trigger that waits for a lock stops the COMMIT for as long as the test needs.
@@ -485,7 +465,7 @@ async def test_a_cancelled_commit_stays_cancelled(
     )
     try:
         async with ConnectionManager(
-            Settings(**{**settings.model_dump(exclude_unset=True), **ONE_CONNECTION})
+            Settings(**{**direct.model_dump(exclude_unset=True), **ONE_CONNECTION})
         ) as db:
 
             async def write() -> None:

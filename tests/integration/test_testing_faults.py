@@ -16,13 +16,6 @@ from ledger_db.sandbox import Sandbox, Strategy
 from ledger_db.testing import Faults
 
 
-@pytest.fixture(scope="module")
-def own_box() -> Iterator[Sandbox]:
-    """Servers that these tests may stop."""
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
 def faults(own_box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """A switchboard, and the environment that leads to its servers."""

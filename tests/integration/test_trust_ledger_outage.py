@@ -1,7 +1,7 @@
 """What do users of the Trust Ledger see while one of its servers is away?"""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -9,13 +9,6 @@ import pytest
 from ledger_db.sandbox import Sandbox
 from tests.support.commit_cutter import Cut, commit_cutter
 from tests.support.trust_ledger import append, ledger_service, walk
-
-
-@pytest.fixture(scope="module")
-def own_box() -> Iterator[Sandbox]:
-    """Start servers that may be stopped."""
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
