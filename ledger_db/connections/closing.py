@@ -3,8 +3,8 @@ Has the server noticed that we left?
 
 A closed connection lives on in the server for some milliseconds, on a busy one for longer than a new login
 takes.  A pool that opens the next one at once has, for that moment, one session more than it may have: enough
-to meet a role's CONNECTION LIMIT or a server's max_connections, and then a request fails.  So closing ends
-when the server has closed its side too.
+to meet a role's CONNECTION LIMIT or a server's max_connections, and then a request fails.  So a connection is
+half-closed, and closing ends when the server has closed its side too.
 """
 
 import asyncio

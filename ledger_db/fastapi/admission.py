@@ -68,7 +68,7 @@ class AdmissionStatus:
 
 class Admission:
     """
-    A fixed number of places, given out in the order of asking.
+    A fair semaphore: a fixed number of places, given out in the order of asking.
 
     Belongs to one event loop, and needs no lock for that reason.  A place that becomes free goes straight to
     the one who waits longest: nobody who comes later can snatch it in between.

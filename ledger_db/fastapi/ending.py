@@ -54,7 +54,7 @@ def returns_connection(session: Session) -> bool:
 
 class Finishers:
     """
-    The threads in which sessions end, and the tasks that wait for them.
+    A thread pool in which sessions end, and the tasks that wait for it.
 
     Args:
         threads: How many sessions may be ending at the same time; the others wait.
