@@ -1,14 +1,13 @@
 """Credentials that RDS makes out of an IAM role: a signed token in place of a password."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
+from ledger_db.answers.aws_client import make_client
+from ledger_db.answers.aws_errors import refusal_of
 from ledger_db.answers.secret import Password
 from ledger_db.credentials.model import Credentials, Stage
-from ledger_db.errors import ConfigurationError, CredentialsUnavailable
-from ledger_db.redaction import describe, hide_secrets_of_botocore
 
 TOKEN_LIFETIME_SECONDS = 900.0
 """RDS accepts a token for 15 minutes (Amazon RDS User Guide, "IAM database authentication")."""
@@ -100,23 +99,10 @@ class RdsIamSource:
         self._client = None
 
     def _sign_with_boto3(self, host: str, port: int, username: str) -> str:
-        hide_secrets_of_botocore()
-        import boto3  # noqa: PLC0415 - an eighth of a second, spent only if a token is needed
-        from botocore import exceptions  # noqa: PLC0415
-
         try:
             if self._client is None:
-                region = self._region or os.environ.get("AWS_REGION") or None
-                self._client = boto3.session.Session().client("rds", region_name=region)
+                self._client = make_client("rds", region=self._region)
             token: str = self._client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=username)
-        except (exceptions.MetadataRetrievalError, exceptions.HTTPClientError) as error:
-            raise CredentialsUnavailable(
-                f"no AWS credentials to sign a token for {self.name} just now ({describe(error)}); "
-                "it will be tried again"
-            ) from error
-        except exceptions.BotoCoreError as error:
-            raise ConfigurationError(
-                f"cannot sign a token for {self.name} ({describe(error)}); "
-                "set AWS_REGION and AWS credentials the AWS way"
-            ) from error
+        except Exception as error:
+            raise refusal_of(error, "rds-db").as_error(f"AWS, asked for a token for {self.name},") from error
         return token

@@ -13,7 +13,7 @@ from ledger_db.credentials.model import Credentials, CredentialSource
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.rds_iam import RdsIamSource
 from ledger_db.credentials.schedule import Schedule
-from ledger_db.credentials.secrets_manager import SecretsManagerSource, region_of
+from ledger_db.credentials.secrets_manager import SecretsManagerSource
 from ledger_db.credentials.static import StaticSource
 from ledger_db.settings import Settings
 
@@ -113,7 +113,6 @@ def _provider(source: CredentialSource, settings: Settings) -> CredentialProvide
 
 def _database_source(settings: Settings) -> CredentialSource | None:
     if settings.database_secret_id is not None:
-        region_of(settings.database_secret_id)  # a malformed ARN fails here, not at the first read
         address = Address(
             host=settings.database_host, port=settings.database_port, database=settings.database_name
         )
@@ -130,7 +129,6 @@ def _database_source(settings: Settings) -> CredentialSource | None:
 def _redis_source(settings: Settings) -> CredentialSource | None:
     database = None if settings.redis_db is None else str(settings.redis_db)
     if settings.redis_secret_id is not None:
-        region_of(settings.redis_secret_id)
         address = Address(host=settings.redis_host, port=settings.redis_port, database=database)
         return SecretsManagerSource(settings.redis_secret_id, "Redis", address=address)
     if settings.redis_host is None:

@@ -5,6 +5,7 @@ import uuid
 
 import click
 
+from ledger_db.answers.aws_client import region_of
 from ledger_db.answers.tls import MODES, TLS, SslMode
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.rotation.handler import announcer, client_maker
@@ -54,7 +55,7 @@ def rotate(
         raise click.UsageError("--token is the id of a version: 32 to 64 characters")
     # No list here: it keeps others from choosing for a function, and this is whoever owns the permissions.
     rules = Rules(allowed=("*",), strategy=strategy, tls=_tls(sslmode, sslrootcert))
-    runner = Runner(rules, client_maker(), announcer=announcer)
+    runner = Runner(rules, client_maker(region_of(secret)), announcer=announcer)
     deadline = Deadline.after(timeout_seconds)
     try:
         if dry_run:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ledger_db.answers.aws_errors import Cause, Refusal, refusal_of
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Password
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
@@ -15,15 +16,11 @@ Pause = Callable[[float], None]
 
 _POLL_SECONDS = 2.0
 
-# What these mean is the same for every call; any other code is reported by its name.
+# ElastiCache's own codes; what all of AWS says alike is understood elsewhere.
 _REASONS: Mapping[str, tuple[Reason, str]] = {
-    "AccessDenied": (Reason.FORBIDDEN, "the role of this function may not do that"),
-    "AccessDeniedException": (Reason.FORBIDDEN, "the role of this function may not do that"),
     "InvalidReplicationGroupState": (Reason.NOT_READY, "another change is in progress"),
     "InvalidUserState": (Reason.NOT_READY, "another change is in progress"),
     "ReplicationGroupNotFoundFault": (Reason.FAILED_CHECK, "there is no such replication group"),
-    "RequestLimitExceeded": (Reason.NOT_READY, "too many requests"),
-    "Throttling": (Reason.NOT_READY, "too many requests"),
     "UserNotFound": (Reason.FAILED_CHECK, "there is no such user"),
 }
 
@@ -134,19 +131,26 @@ class _NothingToSetError(Exception):
 
 @contextlib.contextmanager
 def _translated(what: str, *, is_set: bool = False) -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - boto3 is imported when needed
-
     try:
         yield
-    except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", "Unknown"))
-        if is_set and code in {"InvalidParameterCombination", "InvalidParameterValue"}:
-            raise _NothingToSetError from None
-        reason, why = _REASONS.get(code, (Reason.UNKNOWN, f"AWS answered {code}"))
+    except Exception as error:  # noqa: BLE001 - whatever boto3 raises is understood
         # Its code and no text, and not itself: AWS's words may repeat a parameter, and one is the password.
-        raise ServerProblem(Probe(reason, f"{what}: {why}")) from None
-    except BotoCoreError as error:
-        raise ServerProblem(Probe(Reason.NO_ANSWER, f"{what}: {type(error).__name__}")) from None
+        refusal = refusal_of(error, "elasticache", repeat=False)
+        if is_set and refusal.code in {"InvalidParameterCombination", "InvalidParameterValue"}:
+            raise _NothingToSetError from None
+        own = _REASONS.get(refusal.code or "")
+        if own is not None:
+            raise ServerProblem(Probe(own[0], f"{what}: {own[1]}")) from None
+        probe = Probe(_reason_of(refusal), f"{what}: AWS {refusal.what}")
+        raise ServerProblem(probe, next_move=refusal.next_move) from None
+
+
+def _reason_of(refusal: Refusal) -> Reason:
+    if refusal.cause is Cause.UNREACHABLE:
+        return Reason.NO_ANSWER
+    if refusal.transient:
+        return Reason.NOT_READY
+    return Reason.FORBIDDEN if refusal.cause is Cause.DENIED else Reason.UNKNOWN
 
 
 def _is_settled(group: Mapping[str, Any]) -> bool:

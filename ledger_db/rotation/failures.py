@@ -6,10 +6,11 @@ the command line exits with.  The message has the step and the secret in front, 
 true now, and what to do.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from ledger_db.answers.aws_errors import refusal_of
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import SecretProblem
 from ledger_db.errors import RotationFailed
@@ -23,7 +24,7 @@ class StepFailed(RotationFailed):
     Attributes:
         exit_status: Of the command line.
 
-        next_move: What a person does about it.
+        next_move: What a person does about it; where AWS refused, `aws_errors` knows better.
     """
 
     exit_status: ClassVar[int] = 1
@@ -73,17 +74,15 @@ class LabelsMoved(StepFailed):
 
 
 class SecretsManagerFailed(StepFailed):
-    """Secrets Manager did not answer, or not in time."""
+    """AWS did not answer, or not in time; trying again may help."""
 
     exit_status = 16
-    next_move = "it is tried again; if it goes on, check the network path (VPC endpoint) and AWS's status"
 
 
 class SecretsManagerDenied(StepFailed):
-    """Secrets Manager or KMS does not permit it, or knows no such secret."""
+    """AWS does not permit it, knows no such secret, or cannot be asked before a person mends something."""
 
     exit_status = 17
-    next_move = "mend the policy of the role, the key's policy, or the name of the secret"
 
 
 class TimeUsedUp(StepFailed):
@@ -210,12 +209,49 @@ _BY_REASON: dict[Reason, type[StepFailed]] = {
 
 
 class Stopped(Exception):
-    """A step cannot go on, with the *kind* of failure that this will be once step and state are known."""
+    """
+    A step cannot go on, with the *kind* of failure that this will be once step and state are known.
 
-    def __init__(self, kind: type[StepFailed], what: str) -> None:
+    Args:
+        kind: Which failure.
+
+        what: What happened.
+
+        next_move: What a person does about it, if that is not the same for all of the *kind*.
+    """
+
+    def __init__(self, kind: type[StepFailed], what: str, *, next_move: str | None = None) -> None:
         super().__init__(what)
         self.kind = kind
         self.what = what
+        self.next_move = next_move
+
+
+@contextmanager
+def asking(service: str, what: str, *, but: Collection[str] = ()) -> Iterator[None]:
+    """
+    Make a `Stopped` of whatever boto3 raises in the block.
+
+    Args:
+        service: Who is asked, as policies write it.
+
+        what: What is asked for, for the message.
+
+        but: AWS's codes that are an answer to whoever asks.
+    """
+    try:
+        yield
+    except Exception as error:
+        if refusal_of(error, service).code in but:
+            raise
+        raise stopped_by(error, service, what) from error
+
+
+def stopped_by(error: Exception, service: str, what: str) -> Stopped:
+    """Return what an *error* of AWS's means for a rotation; *service* and *what* as in `asking`."""
+    refusal = refusal_of(error, service)
+    kind = SecretsManagerFailed if refusal.transient else SecretsManagerDenied
+    return Stopped(kind, f"{what} {refusal.what}", next_move=refusal.next_move)
 
 
 @contextmanager
@@ -233,9 +269,10 @@ def explained(where: str, state: Callable[[], str]) -> Iterator[None]:
     except StepFailed:
         raise
     except Stopped as error:
-        raise _failure(error.kind, where, error.what, state()) from error
+        raise _failure(error.kind, where, error.what, state(), error.next_move) from error
     except ServerProblem as error:
-        raise _failure(_BY_REASON[error.reason], where, error.probe.what, state()) from error
+        kind = _BY_REASON[error.reason]
+        raise _failure(kind, where, error.probe.what, state(), error.next_move) from error
     except SecretProblem as error:
         raise _failure(SecretUnusable, where, str(error), state()) from error
     except OutOfTime as error:
@@ -245,5 +282,7 @@ def explained(where: str, state: Callable[[], str]) -> Iterator[None]:
         raise _failure(StepFailed, where, f"it met a {type(error).__name__}", state()) from error
 
 
-def _failure(kind: type[StepFailed], where: str, what: str, state: str) -> StepFailed:
-    return kind(f"{where}: {what}; {state}; {kind.next_move}")
+def _failure(
+    kind: type[StepFailed], where: str, what: str, state: str, next_move: str | None = None
+) -> StepFailed:
+    return kind(f"{where}: {what}; {state}; {next_move or kind.next_move}")

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, Protocol, TypeVar
 
+from ledger_db.answers.aws_client import make_client
+from ledger_db.answers.aws_errors import refusal_of
 from ledger_db.answers.tls import MODES, TLS
 from ledger_db.errors import ConfigurationError
 from ledger_db.rotation import journal
@@ -93,34 +95,27 @@ def rules_from(environment: Mapping[str, str]) -> Rules:
     )
 
 
-def client_maker() -> Callable[[str], Any]:
-    """Return what makes boto3 clients, each service's once, with timeouts that a step can bear."""
+def client_maker(region: str | None = None) -> Callable[[str], Any]:
+    """
+    Return what makes boto3 clients, each service's once, with timeouts that a step can bear.
+
+    Args:
+        region: Where; as the environment says if None.
+    """
 
     @cache
     def client(service: str) -> Any:
-        # In here: who only looks at the rules, or at --help, does not wait for boto3.
-        import boto3.session  # noqa: PLC0415 - as above
-        from botocore.config import Config  # noqa: PLC0415 - as above
-        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as above
-
-        from ledger_db.redaction import describe, hide_secrets_of_botocore  # noqa: PLC0415 - as above
-
-        hide_secrets_of_botocore()
-        config = Config(
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        )
-        # boto3 by itself looks only at AWS_DEFAULT_REGION and the profile.
-        region = os.environ.get("AWS_REGION") or None
         try:
-            # A session of its own: the default one is shared by everything in the process.
-            return boto3.session.Session().client(service, region_name=region, config=config)  # type: ignore[call-overload] # by name
-        except (BotoCoreError, ValueError) as error:
-            raise ConfigurationError(
-                f"AWS cannot be asked, nothing was changed: {describe(error)}; "
-                "set AWS_REGION, credentials and endpoint the AWS way"
-            ) from error
+            return make_client(
+                service,
+                region=region,
+                connect_timeout_seconds=_CONNECT_SECONDS,
+                read_timeout_seconds=_READ_SECONDS,
+                attempts=_ATTEMPTS,
+            )
+        except Exception as error:
+            who = f"nothing was changed: AWS, asked for {service},"
+            raise refusal_of(error, service).as_error(who) from error
 
     return client
 

@@ -9,10 +9,12 @@ logs in only where its own secret, or RDS itself, says that it belongs.
 from typing import Any, Final
 
 from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.rotation.failures import asking
 from ledger_db.rotation.protocol import Tools
 
 _INSTANCE_TAG: Final = "aws:rds:primarydbinstancearn"
 _CLUSTER_TAG: Final = "aws:rds:primarydbclusterarn"
+_ASKED: Final = "RDS, asked where the administrator belongs,"
 
 
 def admin_of(secret: Secret, tools: Tools) -> Secret:
@@ -42,17 +44,19 @@ def _address(admin: Secret, secret_id: str, tools: Tools) -> tuple[str, int]:
     """Return where *admin* belongs; RDS-managed secrets have no address, but tags that lead to it."""
     if "host" in admin.fields:
         return admin.host, admin.port("PostgreSQL")
-    tags = {
-        tag["Key"].lower(): tag["Value"]
-        for tag in tools.client("secretsmanager").describe_secret(SecretId=secret_id).get("Tags", ())
-    }
-    rds = tools.client("rds")
-    if _INSTANCE_TAG in tags:
-        answer = rds.describe_db_instances(DBInstanceIdentifier=tags[_INSTANCE_TAG])["DBInstances"][0]
-        return answer["Endpoint"]["Address"], answer["Endpoint"]["Port"]
-    if _CLUSTER_TAG in tags:
-        answer = rds.describe_db_clusters(DBClusterIdentifier=tags[_CLUSTER_TAG])["DBClusters"][0]
-        return answer["Endpoint"], answer["Port"]
+    secrets_manager, rds = tools.client("secretsmanager"), tools.client("rds")
+    with asking("secretsmanager", "DescribeSecret of Secrets Manager"):
+        tags = {
+            tag["Key"].lower(): tag["Value"]
+            for tag in secrets_manager.describe_secret(SecretId=secret_id).get("Tags", ())
+        }
+    with asking("rds", _ASKED):
+        if _INSTANCE_TAG in tags:
+            answer = rds.describe_db_instances(DBInstanceIdentifier=tags[_INSTANCE_TAG])["DBInstances"][0]
+            return answer["Endpoint"]["Address"], answer["Endpoint"]["Port"]
+        if _CLUSTER_TAG in tags:
+            answer = rds.describe_db_clusters(DBClusterIdentifier=tags[_CLUSTER_TAG])["DBClusters"][0]
+            return answer["Endpoint"], answer["Port"]
     raise SecretProblem(f"the administrator's secret {admin.name!r} has no 'host' and no tag of RDS")
 
 
@@ -62,7 +66,8 @@ def _belongs(host: str, admin_host: str, tools: Tools) -> bool:
     if not all(".rds." in name for name in (host, admin_host)):
         return False
     rds = tools.client("rds")
-    return _is_replica(rds, host, admin_host) or _is_in_cluster(rds, host, admin_host)
+    with asking("rds", _ASKED):
+        return _is_replica(rds, host, admin_host) or _is_in_cluster(rds, host, admin_host)
 
 
 def _is_replica(rds: Any, host: str, admin_host: str) -> bool:

@@ -49,9 +49,11 @@ class ServerProblem(Exception):
     `steps` makes a `RotationFailed` of it, with the step, the secret and the state that only it knows.
     """
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, *, next_move: str | None = None) -> None:
         super().__init__(probe.what)
         self.probe = probe
+        # What a person does about it, if that is not the same for all of the verdict.
+        self.next_move = next_move
 
     @property
     def reason(self) -> Reason:

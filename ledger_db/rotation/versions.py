@@ -12,26 +12,16 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.answers.secret import AnswerProblem, Secret, SecretProblem, secret_in
 from ledger_db.backoff import Backoff
-from ledger_db.rotation.failures import LabelsMoved, SecretsManagerFailed, SecretUnusable, Stopped
-from ledger_db.rotation.labels import (
-    CURRENT,
-    PENDING,
-    PREVIOUS,
-    Labels,
-    code_of,
-    problem_of,
-    secret_from,
-)
+from ledger_db.rotation.failures import LabelsMoved, SecretUnusable, Stopped, asking, stopped_by
+from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS, Labels
 from ledger_db.rotation.protocol import Deadline
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 VISIBLE_SECONDS = 5.0
-# The second is what AWS says if the version exists and the label is on another.
-_NO_VALUE = ("ResourceNotFoundException", "InvalidRequestException")
 _WAIT = Backoff(first_seconds=0.05, most_seconds=1.0)
 
 
@@ -75,11 +65,10 @@ class Versions:
         """Return who carries which label now."""
         with self._translated("DescribeSecret"):
             answer = self._client.describe_secret(SecretId=self._secret_id)
+            arn = answer["ARN"]
         versions = answer.get("VersionIdsToStages", {})
-        if "ARN" not in answer:
-            raise Stopped(SecretsManagerFailed, "Secrets Manager answered DescribeSecret with something else")
         return Labels(
-            arn=answer["ARN"],
+            arn=arn,
             name=answer.get("Name", self._secret_id),
             rotation_enabled=answer.get("RotationEnabled"),
             holders={label: version for version, labels in versions.items() for label in labels},
@@ -181,30 +170,27 @@ class Versions:
                 raise Stopped(LabelsMoved, f"AWSPENDING could not be taken from version {version}") from error
 
     def _read(self, **which: str) -> Secret | None:
+        missing, moved = "ResourceNotFoundException", "InvalidRequestException"
+        # The second is what AWS says if the version exists and the label is on another.  Where not both were
+        # named it is a secret that is marked for deletion.
+        no_value = (missing, moved) if {"VersionId", "VersionStage"} <= which.keys() else (missing,)
         try:
-            with self._translated("GetSecretValue", but=_NO_VALUE):
+            with self._translated("GetSecretValue", but=no_value):
                 answer = self._client.get_secret_value(SecretId=self._secret_id, **which)
         except (
             self._client.exceptions.ResourceNotFoundException,
             self._client.exceptions.InvalidRequestException,
         ):
             return None
-        return secret_from(answer, name=self._secret_id)
+        try:
+            return secret_in(answer, name=self._secret_id)
+        except AnswerProblem as error:
+            raise stopped_by(error, "secretsmanager", "GetSecretValue of Secrets Manager") from error
 
     @contextmanager
     def _translated(self, operation: str, *, but: tuple[str, ...] = ()) -> Iterator[None]:
         """Make a `Stopped` of every refusal, *but* those that are an answer to the caller."""
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - comes with the client
-
-        self._deadline.wait_seconds(0.0, what=f"{operation} of Secrets Manager")
-        try:
+        what = f"{operation} of Secrets Manager"
+        self._deadline.wait_seconds(0.0, what=what)
+        with asking("secretsmanager", what, but=but):
             yield
-        except ClientError as error:
-            if code_of(error) in but:
-                raise
-            raise problem_of(operation, error) from error
-        except BotoCoreError as error:
-            # The class and no text: that of a parser holds what it was parsing.
-            raise Stopped(
-                SecretsManagerFailed, f"{operation} of Secrets Manager failed with {type(error).__name__}"
-            ) from error

@@ -15,9 +15,6 @@ from ledger_db.sandbox.tls import TLSFiles
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-REGION = "us-east-1"
-# The stand-in checks no signature; real keys must never get here, as they would be sent in clear.
-_DUMMY_KEY = "sandbox"
 # Empty counts as not set.  Left as they are in somebody's shell they would lead elsewhere, in part: these
 # servers' passwords would be tried on a server of theirs.
 _NOBODY_ELSES = dict.fromkeys(
@@ -166,29 +163,17 @@ class Sandbox:
             "LEDGER_DB_REDIS_SECRET_ID": self.redis_secret_id,
             **security,
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": self.secrets_manager.url,
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": _DUMMY_KEY,
-            "AWS_SECRET_ACCESS_KEY": _DUMMY_KEY,
+            "AWS_REGION": rotate.REGION,
+            "AWS_DEFAULT_REGION": rotate.REGION,
+            "AWS_ACCESS_KEY_ID": rotate.DUMMY_KEY,
+            "AWS_SECRET_ACCESS_KEY": rotate.DUMMY_KEY,
             # Without it boto3 looks for a machine of AWS's around it, and waits.
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
     def client(self) -> "SecretsManagerClient":
         """Return a boto3 client for the Secrets Manager stand-in; the caller closes it."""
-        import boto3.session  # noqa: PLC0415 - 170 ms that a sandbox without rotations does not need
-        from botocore.config import Config  # noqa: PLC0415 - as above
-
-        # A session of its own: the default one is not safe to use from several threads.
-        return boto3.session.Session(
-            aws_access_key_id=_DUMMY_KEY, aws_secret_access_key=_DUMMY_KEY, region_name=REGION
-        ).client(
-            "secretsmanager",
-            endpoint_url=self.secrets_manager.url,
-            config=Config(
-                connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}
-            ),
-        )
+        return rotate.client_of(self.secrets_manager.url)
 
     def rotate_database(self, strategy: rotate.Strategy = "single-user", window_seconds: float = 0.0) -> str:
         """

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from ledger_db.answers.aws_client import make_client
 from ledger_db.answers.tls import TLS
 from ledger_db.rotation.failures import ForeignRotation
 from ledger_db.rotation.protocol import Deadline
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
 Strategy = Literal["single-user", "alternating-users"]
 Event = dict[str, str]
 
+REGION: Final = "us-east-1"
+# The stand-in checks no signature; real keys must never get here, as they would be sent in clear.
+DUMMY_KEY: Final = "sandbox"
+
 _STRATEGIES: Final[dict[str, str]] = {
     "single-user": "postgres-single",
     "alternating-users": "postgres-alternating",
 }
 _STEP_SECONDS: Final = 30.0
+# Answers may be made slow on purpose.
+_READ_SECONDS: Final = 10.0
+_ATTEMPTS: Final = 3
 
 
 class SandboxRotator:
@@ -111,11 +119,17 @@ def function(url: str, ca_file: Path | None) -> SandboxRotator:
 
         ca_file: What to trust if the servers insist on TLS, else None.
     """
-    import boto3.session  # noqa: PLC0415 - 170 ms, for sandboxes in which RotateSecret is called
+    return SandboxRotator(client_of(url), ca_file=ca_file)
 
-    session = boto3.session.Session(
-        aws_access_key_id="sandbox",
-        aws_secret_access_key="sandbox",  # noqa: S106 - the stand-in checks no signature
-        region_name="us-east-1",
+
+def client_of(url: str) -> "SecretsManagerClient":
+    """Return a boto3 client for the stand-in at *url*; the caller closes it."""
+    client: SecretsManagerClient = make_client(
+        "secretsmanager",
+        region=REGION,
+        read_timeout_seconds=_READ_SECONDS,
+        attempts=_ATTEMPTS,
+        endpoint_url=url,
+        key=DUMMY_KEY,
     )
-    return SandboxRotator(session.client("secretsmanager", endpoint_url=url), ca_file=ca_file)
+    return client

@@ -5,19 +5,29 @@ from typing import Any
 import pytest
 from botocore import exceptions
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from ledger_db import ConfigurationError, CredentialsUnavailable, SecretsManagerSource
+from ledger_db.answers.aws_errors import _ROWS, Cause, refusal_of
+from ledger_db.answers.secret import AnswerProblem
+from ledger_db.errors import LedgerDBError
 from ledger_db.rotation.failures import SecretsManagerDenied, SecretsManagerFailed, StepFailed, explained
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.versions import Versions
 
-LATER, NEVER, ODD = "trying again may help", "a person is needed", "not understood"
+LATER, PERSON = "trying again may help", "a person is needed"
 CLASSES: dict[type[Exception], str] = {
     CredentialsUnavailable: LATER,
-    ConfigurationError: NEVER,
+    ConfigurationError: PERSON,
     SecretsManagerFailed: LATER,
-    SecretsManagerDenied: NEVER,
+    SecretsManagerDenied: PERSON,
 }
+
+
+class LoginError(exceptions.BotoCoreError):
+    """What newer releases of botocore raise when ``aws login`` has to be repeated."""
+
+    fmt = "Your session has expired."
 
 
 class Refusing:
@@ -50,9 +60,9 @@ def asked_by_service(error: Exception) -> str:
     """What a service makes of *error*."""
     source = SecretsManagerSource("app/db", "PostgreSQL")
     source._client = Refusing(error)
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - looked up below
+    with pytest.raises(LedgerDBError) as raised:
         source.fetch("AWSCURRENT")
-    return CLASSES.get(type(raised.value), ODD)
+    return CLASSES[type(raised.value)]
 
 
 def asked_by_rotation(error: Exception) -> str:
@@ -60,98 +70,183 @@ def asked_by_rotation(error: Exception) -> str:
     versions = Versions(Refusing(error), "app/db", Deadline.after(60.0))  # type: ignore[arg-type] # a double
     with pytest.raises(StepFailed) as raised, explained("step", lambda: "nothing was changed"):
         versions.labels()
-    return CLASSES.get(type(raised.value), ODD)
+    return CLASSES[type(raised.value)]
 
 
-BOTH = [
-    ("AccessDenied", NEVER, NEVER),
-    ("AccessDeniedException", NEVER, NEVER),
-    ("BandwidthLimitExceeded", LATER, NEVER),
-    ("DecryptionFailure", NEVER, NEVER),
-    ("EC2ThrottledException", LATER, NEVER),
-    ("EncryptionFailure", NEVER, NEVER),
-    ("ExpiredToken", LATER, NEVER),
-    ("ExpiredTokenException", LATER, NEVER),
-    ("IncompleteSignature", NEVER, NEVER),
-    ("InternalFailure", LATER, LATER),
-    ("InternalServerError", LATER, NEVER),
-    ("InternalServiceError", LATER, LATER),
-    ("InternalServiceErrorException", NEVER, LATER),
-    ("InvalidClientTokenId", NEVER, NEVER),
-    ("InvalidParameterException", NEVER, NEVER),
-    ("InvalidRequestException", NEVER, NEVER),
-    ("InvalidSignatureException", NEVER, NEVER),
-    ("LimitExceededException", LATER, NEVER),
-    ("MissingAuthenticationToken", NEVER, NEVER),
-    ("PriorRequestNotComplete", LATER, NEVER),
-    ("ProvisionedThroughputExceededException", LATER, NEVER),
-    ("RequestExpired", NEVER, NEVER),
-    ("RequestLimitExceeded", LATER, LATER),
-    ("RequestThrottled", LATER, NEVER),
-    ("RequestThrottledException", LATER, NEVER),
-    ("RequestTimeout", LATER, NEVER),
-    ("RequestTimeoutException", LATER, NEVER),
-    ("ResourceNotFoundException", NEVER, NEVER),
-    ("ServiceUnavailable", LATER, LATER),
-    ("ServiceUnavailableException", NEVER, LATER),
-    ("SignatureDoesNotMatch", NEVER, NEVER),
-    ("SlowDown", LATER, NEVER),
-    ("SomethingNew", NEVER, NEVER),
-    ("ThrottledException", LATER, NEVER),
-    ("Throttling", LATER, LATER),
-    ("ThrottlingException", LATER, LATER),
-    ("TooManyRequestsException", LATER, LATER),
-    ("TransactionInProgressException", LATER, NEVER),
-    ("UnrecognizedClientException", NEVER, NEVER),
-    ("ValidationException", NEVER, NEVER),
+CODES = [
+    ("AccessDenied", Cause.DENIED, PERSON),
+    ("AccessDeniedException", Cause.DENIED, PERSON),
+    ("AuthFailure", Cause.WRONG_KEYS, PERSON),
+    ("AuthorizationError", Cause.DENIED, PERSON),
+    ("BandwidthLimitExceeded", Cause.THROTTLED, LATER),
+    ("DecryptionFailure", Cause.KEY, PERSON),
+    ("EC2ThrottledException", Cause.THROTTLED, LATER),
+    ("EncryptionFailure", Cause.KEY, PERSON),
+    ("ExpiredToken", Cause.EXPIRED, LATER),
+    ("ExpiredTokenException", Cause.EXPIRED, LATER),
+    ("IDPCommunicationError", Cause.NOT_YET, LATER),
+    ("IncompleteSignature", Cause.WRONG_KEYS, PERSON),
+    ("IncompleteSignatureException", Cause.WRONG_KEYS, PERSON),
+    ("InternalFailure", Cause.FAULT, LATER),
+    ("InternalServerError", Cause.FAULT, LATER),
+    ("InternalServiceError", Cause.FAULT, LATER),
+    ("InternalServiceErrorException", Cause.FAULT, LATER),
+    ("InvalidAccessKeyId", Cause.WRONG_KEYS, PERSON),
+    ("InvalidClientTokenId", Cause.WRONG_KEYS, PERSON),
+    ("InvalidParameterException", Cause.UNKNOWN, PERSON),
+    ("InvalidRequestException", Cause.STATE, PERSON),
+    ("InvalidSignatureException", Cause.CLOCK, PERSON),
+    ("LimitExceededException", Cause.QUOTA, PERSON),
+    ("MissingAuthenticationToken", Cause.NO_KEYS, PERSON),
+    ("MissingAuthenticationTokenException", Cause.NO_KEYS, PERSON),
+    ("NotAuthorized", Cause.DENIED, PERSON),
+    ("PriorRequestNotComplete", Cause.THROTTLED, LATER),
+    ("ProvisionedThroughputExceededException", Cause.THROTTLED, LATER),
+    ("RequestExpired", Cause.CLOCK, PERSON),
+    ("RequestLimitExceeded", Cause.THROTTLED, LATER),
+    ("RequestThrottled", Cause.THROTTLED, LATER),
+    ("RequestThrottledException", Cause.THROTTLED, LATER),
+    ("RequestTimeTooSkewed", Cause.CLOCK, PERSON),
+    ("RequestTimeout", Cause.FAULT, LATER),
+    ("RequestTimeoutException", Cause.FAULT, LATER),
+    ("ResourceNotFoundException", Cause.MISSING, PERSON),
+    ("ServiceUnavailable", Cause.FAULT, LATER),
+    ("ServiceUnavailableException", Cause.FAULT, LATER),
+    ("SignatureDoesNotMatch", Cause.CLOCK, PERSON),
+    ("SlowDown", Cause.THROTTLED, LATER),
+    ("SomethingNew", Cause.UNKNOWN, PERSON),
+    ("ThrottledException", Cause.THROTTLED, LATER),
+    ("Throttling", Cause.THROTTLED, LATER),
+    ("ThrottlingException", Cause.THROTTLED, LATER),
+    ("TooManyRequestsException", Cause.THROTTLED, LATER),
+    ("TransactionInProgressException", Cause.THROTTLED, LATER),
+    ("UnauthorizedOperation", Cause.DENIED, PERSON),
+    ("UnrecognizedClientException", Cause.WRONG_KEYS, PERSON),
+    ("ValidationException", Cause.UNKNOWN, PERSON),
 ]
 
 
-@pytest.mark.parametrize(("name", "service", "rotation"), BOTH)
-def test_a_code_of_aws(name: str, service: str, rotation: str) -> None:
-    """What each half makes of a code."""
-    assert asked_by_service(code(name)) == service
-    assert asked_by_rotation(code(name)) == rotation
+@pytest.mark.parametrize(("name", "cause", "expected"), CODES)
+def test_a_code_of_aws_is_one_thing_to_everybody(name: str, cause: Cause, expected: str) -> None:
+    """A service waits for what a rotation tries again, and both call a person for the same."""
+    assert refusal_of(code(name), "secretsmanager").cause is cause
+    assert (asked_by_service(code(name)), asked_by_rotation(code(name))) == (expected, expected)
 
 
 @pytest.mark.parametrize("name", ["502", "SomethingNew", "AccessDeniedException", "LimitExceededException"])
-def test_an_answer_that_says_the_fault_is_its_own(name: str) -> None:
+def test_an_answer_that_says_the_fault_is_its_own_is_tried_again(name: str) -> None:
     """HTTP 5xx is AWS's own trouble, whatever code it has."""
     assert asked_by_service(code(name, 503)) == LATER
     assert asked_by_rotation(code(name, 503)) == LATER
 
 
-LOCAL: list[tuple[Exception, str, str]] = [
-    (exceptions.ConnectTimeoutError(endpoint_url="https://aws"), LATER, LATER),
-    (exceptions.ConnectionClosedError(endpoint_url="https://aws"), LATER, LATER),
-    (exceptions.EndpointConnectionError(endpoint_url="https://aws"), LATER, LATER),
-    (exceptions.HTTPClientError(error="broken"), LATER, LATER),
-    (exceptions.ProxyConnectionError(proxy_url="http://proxy"), LATER, LATER),
-    (exceptions.ReadTimeoutError(endpoint_url="https://aws"), LATER, LATER),
-    (exceptions.SSLError(endpoint_url="https://aws", error=OSError("certificate")), LATER, LATER),
-    (exceptions.MetadataRetrievalError(error_msg="busy"), LATER, LATER),
-    (exceptions.CredentialRetrievalError(provider="container-role", error_msg="busy"), NEVER, LATER),
-    (exceptions.NoCredentialsError(), NEVER, LATER),
-    (exceptions.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), NEVER, LATER),
-    (exceptions.NoRegionError(), NEVER, LATER),
-    (exceptions.ProfileNotFound(profile="nobody"), NEVER, LATER),
-    (exceptions.ConfigParseError(path="config"), NEVER, LATER),
-    (exceptions.InvalidConfigError(error_msg="wrong"), NEVER, LATER),
-    (exceptions.UnauthorizedSSOTokenError(), NEVER, LATER),
-    (exceptions.SSOTokenLoadError(error_msg="no token"), NEVER, LATER),
-    (exceptions.TokenRetrievalError(provider="sso", error_msg="expired"), NEVER, LATER),
-    (exceptions.LoginRefreshRequired(), NEVER, LATER),
-    (exceptions.RefreshWithMFAUnsupportedError(), NEVER, LATER),
-    (exceptions.ParamValidationError(report="value: hunter2"), NEVER, LATER),
-    (ValueError("Invalid endpoint: nowhere"), NEVER, ODD),
-    (FileNotFoundError(2, "No such file or directory", "token"), ODD, ODD),
-    (TypeError("string indices must be integers"), LATER, ODD),
-    (AttributeError("no attribute 'get'"), LATER, ODD),
+LOCAL: list[tuple[Exception, Cause, str]] = [
+    (exceptions.ConnectTimeoutError(endpoint_url="https://aws"), Cause.UNREACHABLE, LATER),
+    (exceptions.ConnectionClosedError(endpoint_url="https://aws"), Cause.UNREACHABLE, LATER),
+    (exceptions.EndpointConnectionError(endpoint_url="https://aws"), Cause.UNREACHABLE, LATER),
+    (exceptions.HTTPClientError(error="broken"), Cause.UNREACHABLE, LATER),
+    (exceptions.ProxyConnectionError(proxy_url="http://proxy"), Cause.UNREACHABLE, LATER),
+    (exceptions.ReadTimeoutError(endpoint_url="https://aws"), Cause.UNREACHABLE, LATER),
+    (exceptions.SSLError(endpoint_url="https://aws", error=OSError("certificate")), Cause.UNREACHABLE, LATER),
+    (exceptions.MetadataRetrievalError(error_msg="busy"), Cause.NOT_YET, LATER),
+    (exceptions.CredentialRetrievalError(provider="container-role", error_msg="busy"), Cause.NOT_YET, LATER),
+    (exceptions.NoCredentialsError(), Cause.NO_KEYS, PERSON),
+    (
+        exceptions.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+        Cause.NO_KEYS,
+        PERSON,
+    ),
+    (exceptions.NoRegionError(), Cause.NO_REGION, PERSON),
+    (exceptions.ProfileNotFound(profile="nobody"), Cause.SETTINGS, PERSON),
+    (exceptions.ConfigParseError(path="config"), Cause.SETTINGS, PERSON),
+    (exceptions.InvalidConfigError(error_msg="wrong"), Cause.SETTINGS, PERSON),
+    (exceptions.UnauthorizedSSOTokenError(), Cause.EXPIRED, PERSON),
+    (exceptions.SSOTokenLoadError(error_msg="no token"), Cause.EXPIRED, PERSON),
+    (exceptions.TokenRetrievalError(provider="sso", error_msg="expired"), Cause.EXPIRED, PERSON),
+    (LoginError(), Cause.EXPIRED, PERSON),
+    (exceptions.NoAuthTokenError(), Cause.NO_KEYS, PERSON),
+    (exceptions.ConfigNotFound(path="config"), Cause.SETTINGS, PERSON),
+    (exceptions.EndpointProviderError(msg="no rule"), Cause.SETTINGS, PERSON),
+    (exceptions.UnknownRegionError(region_name="mars", error_msg="none"), Cause.SETTINGS, PERSON),
+    (exceptions.InvalidProxiesConfigError(), Cause.SETTINGS, PERSON),
+    (exceptions.InvalidDefaultsMode(mode="x", valid_modes="y"), Cause.SETTINGS, PERSON),
+    (exceptions.InvalidRetryModeError(provided_retry_mode="x", valid_modes="y"), Cause.SETTINGS, PERSON),
+    (exceptions.UnknownCredentialError(name="x"), Cause.SETTINGS, PERSON),
+    (exceptions.MissingDependencyException(msg="awscrt"), Cause.SETTINGS, PERSON),
+    (TimeoutError(), Cause.UNREACHABLE, LATER),
+    (exceptions.RefreshWithMFAUnsupportedError(), Cause.EXPIRED, PERSON),
+    (exceptions.ParamValidationError(report="value: hunter2"), Cause.UNKNOWN, PERSON),
+    (ValueError("Invalid endpoint: nowhere"), Cause.SETTINGS, PERSON),
+    (FileNotFoundError(2, "No such file or directory", "token"), Cause.NOT_YET, LATER),
+    (TypeError("string indices must be integers"), Cause.NOT_AWS, LATER),
+    (AttributeError("no attribute 'get'"), Cause.NOT_AWS, LATER),
+    (RuntimeError("refreshed, but still expired"), Cause.EXPIRED, LATER),
+    (IndexError("list index out of range"), Cause.NOT_AWS, LATER),
+    (AnswerProblem("something else"), Cause.NOT_AWS, LATER),
+    (ResponseParserError("hunter2"), Cause.NOT_AWS, LATER),
 ]
 
 
-@pytest.mark.parametrize(("error", "service", "rotation"), LOCAL, ids=lambda each: type(each).__name__)
-def test_an_error_before_or_behind_aws(error: Exception, service: str, rotation: str) -> None:
-    """What each half makes of what botocore raises itself."""
-    assert asked_by_service(error) == service
-    assert asked_by_rotation(error) == rotation
+@pytest.mark.parametrize(("error", "cause", "expected"), LOCAL, ids=lambda each: type(each).__name__)
+def test_an_error_before_aws_is_one_thing_to_everybody(error: Exception, cause: Cause, expected: str) -> None:
+    """What botocore raises itself, and what it lets through."""
+    assert refusal_of(error, "secretsmanager").cause is cause
+    assert (asked_by_service(error), asked_by_rotation(error)) == (expected, expected)
+
+
+@pytest.mark.parametrize("operation", ["AssumeRole", "AssumeRoleWithWebIdentity"])
+def test_who_refused_the_role_is_named(operation: str) -> None:
+    """Secrets Manager was not even asked: it was STS that said no."""
+    answer: Any = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
+    refusal = refusal_of(ClientError(answer, operation), "secretsmanager")
+
+    assert refusal.what == f"gave nothing: sts:{operation} answered AccessDenied, access is denied"
+    assert refusal.next_move.startswith(f"allow sts:{operation}")
+
+
+def test_words_of_aws_are_one_line_and_not_endless() -> None:
+    """What is written into a log forges no line of it, and colours no terminal."""
+    answer: Any = {"Error": {"Code": "AccessDenied", "Message": "User: a\nERROR \x1b[31mb" + 5000 * "c"}}
+    said = refusal_of(ClientError(answer, "GetSecretValue"), "secretsmanager").next_move
+
+    assert "AWS says: User: a ERROR [31mbc" in said
+    assert said.isprintable()
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.ParamValidationError(report="value: hunter2"),
+        exceptions.EndpointConnectionError(endpoint_url="http://user:hunter2@aws"),
+        ValueError("Invalid endpoint: http://user:hunter2@aws:x"),
+        ResponseParserError("could not parse b'hunter2'"),
+        KeyError("hunter2"),
+        ClientError(
+            {"Error": {"Code": "ValidationException", "Message": "Value 'hunter2' is wrong"}},
+            "PutSecretValue",
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_was_sent_and_what_came_is_not_repeated(error: Exception) -> None:
+    """A parameter may be the password, an answer the secret, and an address may hold a login."""
+    refusal = refusal_of(error, "secretsmanager")
+
+    assert "hunter2" not in repr(refusal)
+
+
+def test_where_a_password_was_sent_no_word_of_aws_is_kept() -> None:
+    """ElastiCache takes the password itself."""
+    refusal = refusal_of(code("AccessDenied"), "elasticache", repeat=False)
+
+    assert "own words" not in refusal.next_move
+
+
+def test_every_row_has_a_test() -> None:
+    """What the table holds was looked up, and is written down here a second time."""
+    tested = {name for name, *_ in CODES} | {
+        kind.__name__ for error, *_ in LOCAL for kind in type(error).__mro__
+    }
+
+    assert set(_ROWS) - tested == set()

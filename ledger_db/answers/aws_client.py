@@ -1,0 +1,81 @@
+"""How does every part of this project talk to AWS: in which region, with how much patience?"""
+
+import os
+import re
+from typing import Any
+
+from ledger_db.errors import ConfigurationError
+from ledger_db.redaction import hide_secrets_of_botocore
+
+# Any partition: aws, aws-cn, aws-us-gov, the isolated ones.  A replica's ARN names the replica's region.
+_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:.+")
+
+
+def region_of(secret_id: str) -> str | None:
+    """
+    Return the AWS region that *secret_id* names; None if it is a name and no ARN.
+
+    Raises:
+        ConfigurationError: *secret_id* starts like an ARN and is none of a secret.
+    """
+    if not secret_id.startswith("arn:"):
+        return None
+    match = _ARN.fullmatch(secret_id)
+    if match is None:
+        raise ConfigurationError(
+            f"{secret_id!r} is not the ARN of a secret; "
+            "expected arn:aws:secretsmanager:<region>:<account>:secret:<name>"
+        )
+    return match["region"]
+
+
+def make_client(
+    service: str,
+    *,
+    region: str | None = None,
+    connect_timeout_seconds: float = 2,
+    read_timeout_seconds: float = 5,
+    attempts: int = 2,
+    endpoint_url: str | None = None,
+    key: str | None = None,
+) -> Any:
+    """
+    Return a boto3 client; raises what boto3 raises, which `aws_errors` understands.
+
+    boto3 is imported here and not before: it takes an eighth of a second.  botocore waits 60 s for a
+    connection and 60 s for an answer unless told otherwise; a request that needs a new password cannot.  Its
+    own retries are the inner ones, those of whoever calls the outer ones.
+
+    Args:
+        service: As boto3 calls it.
+
+        region: Where; ``AWS_REGION`` goes next: boto3 by itself looks only at ``AWS_DEFAULT_REGION`` and the
+            profile, while Lambda, ECS and EKS set ``AWS_REGION``.
+
+        connect_timeout_seconds: For a connection, each time.
+
+        read_timeout_seconds: For an answer, each time.
+
+        attempts: How often a call is tried, the first time included.
+
+        endpoint_url: Where to find the service; as the environment says if None.
+
+        key: Both halves of the key, for a stand-in that checks no signature; the AWS way if None.
+    """
+    hide_secrets_of_botocore()
+    import boto3.session  # noqa: PLC0415 - as above
+    from botocore.config import Config  # noqa: PLC0415 - as above
+
+    config = Config(
+        connect_timeout=connect_timeout_seconds,
+        read_timeout=read_timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        tcp_keepalive=True,
+    )
+    # A session of its own: the default one is shared, and making clients from it is not thread-safe.
+    session = boto3.session.Session(
+        aws_access_key_id=key,
+        aws_secret_access_key=key,
+        region_name=region or os.environ.get("AWS_REGION") or None,
+    )
+    return session.client(service, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload] # by name
