@@ -12,6 +12,7 @@ from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation.elasticache import ElastiCacheAuthTokenRotator, ElastiCacheUserRotator
+from ledger_db.rotation.failures import ActionForbidden, explained
 from ledger_db.rotation.protocol import Deadline, OutOfTime, ServerProblem, Tools
 from ledger_db.rotation.strategies import STRATEGIES
 from ledger_db.sandbox import Sandbox
@@ -232,6 +233,16 @@ def test_refusals_of_aws_are_told_apart(
     assert failed.value.probe.reason is reason
     assert "canary" not in str(failed.value)
     assert failed.value.__cause__ is None
+
+
+def test_what_is_denied_is_what_to_allow(world: RedisWorld, rotator: Rotator, aws: ElastiCacheDouble) -> None:
+    """Not the advice for a server, whose administrator has no part in it."""
+    aws.refuse_with = "AccessDenied"
+    with (
+        pytest.raises(ActionForbidden, match="allow elasticache:Modify on it"),
+        explained("setSecret of app/cache", lambda: "nothing was changed"),
+    ):
+        rotator.apply(secret(world), secret(world), within())
 
 
 def test_an_endpoint_that_is_not_there_is_said(world: RedisWorld) -> None:

@@ -7,6 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.rotation.failures import SecretsManagerDenied, explained
 from ledger_db.rotation.postgres_admin import admin_of
 from ledger_db.rotation.protocol import Tools
 
@@ -173,3 +174,15 @@ def test_a_user_of_the_application_is_no_administrator(username: str) -> None:
         found(
             application("db.example", users=["app_a", "app_b"]), {"host": "db.example", "username": username}
         )
+
+
+def test_a_refusal_of_rds_is_told_in_a_sentence() -> None:
+    """As every other refusal of AWS: what was asked, what came, what to do."""
+    tags = {"instance": "arn:aws:rds:eu-central-1:123456789012:db:nobody"}
+    with (
+        pytest.raises(SecretsManagerDenied, match="look it up in AWS's documentation") as denied,
+        explained("setSecret of app/db", lambda: "nothing was changed"),
+    ):
+        found(application(WRITER), {}, **tags)
+
+    assert "RDS, asked where the administrator belongs, answered DBInstanceNotFound" in str(denied.value)
