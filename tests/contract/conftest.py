@@ -138,6 +138,20 @@ def name() -> str:
     return f"contract/{uuid.uuid4()}"
 
 
+@pytest.fixture
+def secret(client: "SecretsManagerClient", name: str) -> str:
+    """The name of a secret with a value."""
+    client.create_secret(Name=name, SecretString="one")
+    return name
+
+
+@pytest.fixture
+def stand_in() -> Iterator[SecretsManagerStandIn]:
+    """A stand-in of the test's own."""
+    with SecretsManagerStandIn() as started:
+        yield started
+
+
 @contextmanager
 def _client(url: str) -> Iterator["SecretsManagerClient"]:
     client = boto3.client(

@@ -12,20 +12,13 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 from ledger_db.stand_in import faults
 from ledger_db.stand_in.server import SecretsManagerStandIn
-from tests.support.stand_in_client import PATIENCE_SECONDS, ask, client_for
+from tests.support.secrets_client import PATIENCE_SECONDS, ask, client_for
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 
 Refused = Callable[..., Any]
-
-
-@pytest.fixture
-def stand_in() -> Iterator[SecretsManagerStandIn]:
-    """A stand-in of one's own."""
-    with SecretsManagerStandIn() as started:
-        yield started
 
 
 @pytest.fixture

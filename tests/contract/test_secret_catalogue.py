@@ -9,23 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.secrets_client import listed
+
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 Refused = Callable[..., Any]
-
-
-@pytest.fixture
-def secret(client: "SecretsManagerClient", name: str) -> str:
-    """The name of a secret with a value."""
-    client.create_secret(Name=name, SecretString="one")
-    return name
-
-
-def listed(client: "SecretsManagerClient", **parameters: Any) -> list[str]:
-    """The names that ListSecrets answers, all pages."""
-    pages = client.get_paginator("list_secrets").paginate(**parameters)
-    return [secret["Name"] for page in pages for secret in page["SecretList"]]
 
 
 def test_a_description_holds_what_was_given(client: "SecretsManagerClient", name: str) -> None:

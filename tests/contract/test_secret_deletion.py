@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.secrets_client import listed
+
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
@@ -13,19 +15,6 @@ Refused = Callable[..., Any]
 
 MARKED = "You can't perform this operation on the secret because it was marked for deletion."
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:rotate"
-
-
-@pytest.fixture
-def secret(client: "SecretsManagerClient", name: str) -> str:
-    """The name of a secret with a value."""
-    client.create_secret(Name=name, SecretString="one")
-    return name
-
-
-def listed(client: "SecretsManagerClient", **parameters: Any) -> list[str]:
-    """The names that ListSecrets answers, all pages."""
-    pages = client.get_paginator("list_secrets").paginate(**parameters)
-    return [secret["Name"] for page in pages for secret in page["SecretList"]]
 
 
 def test_a_deleted_secret_has_thirty_days(client: "SecretsManagerClient", secret: str) -> None:

@@ -24,13 +24,6 @@ OPEN_POLICY = json.dumps(
 CLOSED_POLICY = OPEN_POLICY.replace('"*", "Action"', '{"AWS": "arn:aws:iam::000000000000:root"}, "Action"')
 
 
-@pytest.fixture
-def secret(client: "SecretsManagerClient", name: str) -> str:
-    """The name of a secret with a value."""
-    client.create_secret(Name=name, SecretString="one")
-    return name
-
-
 def test_tags_are_added_and_replaced(client: "SecretsManagerClient", name: str) -> None:
     """A tag with a known key replaces its value."""
     client.create_secret(Name=name, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])

@@ -1,33 +1,18 @@
 """Does a Secrets Manager read, put and update values as AWS's does?"""
 
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.secrets_client import current, stages, token
+
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 
 Refused = Callable[..., Any]
-
-
-def token() -> str:
-    """An id for a version."""
-    return str(uuid.uuid4())
-
-
-def stages(client: "SecretsManagerClient", name: str) -> dict[str, list[str]]:
-    """The labels of every version, sorted."""
-    described = client.describe_secret(SecretId=name)
-    return {version: sorted(labels) for version, labels in described.get("VersionIdsToStages", {}).items()}
-
-
-def current(client: "SecretsManagerClient", name: str) -> str:
-    """The value that AWSCURRENT names."""
-    return client.get_secret_value(SecretId=name, VersionStage="AWSCURRENT")["SecretString"]
 
 
 def test_reading_tells_the_version_and_its_labels(client: "SecretsManagerClient", name: str) -> None:

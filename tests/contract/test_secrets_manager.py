@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.secrets_client import current, stages, token
+
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
@@ -19,22 +21,6 @@ if TYPE_CHECKING:
 Refused = Callable[..., Any]
 
 NOT_FOUND_STATUS = "answers HTTP 404 where AWS answers 400"
-
-
-def token() -> str:
-    """An id for a version."""
-    return str(uuid.uuid4())
-
-
-def stages(client: "SecretsManagerClient", name: str) -> dict[str, list[str]]:
-    """The labels of every version, sorted."""
-    described = client.describe_secret(SecretId=name)
-    return {version: sorted(labels) for version, labels in described.get("VersionIdsToStages", {}).items()}
-
-
-def current(client: "SecretsManagerClient", name: str) -> str:
-    """The value that AWSCURRENT names."""
-    return client.get_secret_value(SecretId=name, VersionStage="AWSCURRENT")["SecretString"]
 
 
 def test_a_new_secret_has_one_version_that_is_current(client: "SecretsManagerClient", name: str) -> None:

@@ -14,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from ledger_db.stand_in import faults
 from ledger_db.stand_in.server import SecretsManagerStandIn
-from tests.support.stand_in_client import PATIENCE_SECONDS, ask, client_for
+from tests.support.secrets_client import PATIENCE_SECONDS, ask, client_for
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -26,13 +26,6 @@ def post(url: str, operation: str, body: bytes) -> tuple[int, dict[str, Any]]:
         connection.request("POST", "/", body, {"X-Amz-Target": f"secretsmanager.{operation}"})
         answer = connection.getresponse()
         return answer.status, json.load(answer)
-
-
-@pytest.fixture
-def stand_in() -> Iterator[SecretsManagerStandIn]:
-    """A stand-in of one's own."""
-    with SecretsManagerStandIn() as started:
-        yield started
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 from ledger_db.stand_in.server import main
-from tests.support.stand_in_client import PATIENCE_SECONDS, ask, client_for
+from tests.support.secrets_client import PATIENCE_SECONDS, ask, client_for
 
 ROOT = Path(__file__).parents[2]
 

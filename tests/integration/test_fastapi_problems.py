@@ -15,9 +15,10 @@ from ledger_db import Settings
 from ledger_db.fastapi import manager_of
 from ledger_db.fastapi.problem_model import Problem
 from ledger_db.sandbox import Sandbox
+from tests.support.any_driver import DRIVERS
 from tests.support.asgi import Served, serving
 from tests.support.commit_cutter import commit_cutter
-from tests.support.problem_service import CANARY, CASES, DRIVERS, Expected, create_service, problem_tables
+from tests.support.problem_service import CANARY, CASES, Expected, create_service, problem_tables
 from tests.support.rotations import own_secret
 
 
@@ -59,7 +60,6 @@ def told(answer: httpx.Response) -> Expected:
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_each_failure_has_the_same_answer_on_every_driver(
     box: Sandbox, settings: Settings, driver: str
 ) -> None:
@@ -75,7 +75,6 @@ async def test_each_failure_has_the_same_answer_on_every_driver(
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_an_answer_has_nothing_in_it_that_is_not_the_clients(
     box: Sandbox, settings: Settings, driver: str
 ) -> None:
@@ -90,7 +89,6 @@ async def test_an_answer_has_nothing_in_it_that_is_not_the_clients(
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_the_log_has_each_failure_once_and_no_value_of_a_row(
     box: Sandbox, settings: Settings, driver: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -130,13 +128,12 @@ async def test_the_log_of_a_fault_leads_to_the_line_that_made_it(
     (record,) = [r for r in caplog.records if r.getMessage() == "request.failed"]
     shown = logging.Formatter().format(record)
     assert "in do" in shown
-    assert "problem_cases.py" in shown
+    assert "problem_service.py" in shown
     assert "[SQL: SELECT * FROM problem_nowhere]" in shown
     assert 'relation "problem_nowhere" does not exist' in shown
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_client_is_told_that_nobody_knows_whether_it_was_stored(
     box: Sandbox, settings: Settings, driver: str
 ) -> None:
@@ -152,7 +149,6 @@ async def test_a_client_is_told_that_nobody_knows_whether_it_was_stored(
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_client_that_finds_no_connection_free_is_told_when_to_come_back(
     box: Sandbox, settings: Settings, driver: str
 ) -> None:
@@ -173,7 +169,6 @@ async def test_a_client_that_finds_no_connection_free_is_told_when_to_come_back(
     assert told(answer) == Expected(503, "saturated", retry_after="1")
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_client_of_a_service_that_is_refused_is_not_told_to_come_back(
     environment: Sandbox, settings: Settings, driver: str
 ) -> None:

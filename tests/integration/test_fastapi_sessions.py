@@ -23,7 +23,7 @@ from ledger_db.fastapi import (
 )
 from ledger_db.sandbox import Sandbox
 from tests.support.asgi import Message, serving
-from tests.support.notes_service import DRIVERS, INSERT, borrowed, create_service, notes_table
+from tests.support.notes_service import INSERT, borrowed, create_service, notes_table
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def notes(environment: Sandbox) -> Iterator[Callable[[], list[int]]]:
         yield look
 
 
-@pytest.fixture(params=DRIVERS)
-def app(request: pytest.FixtureRequest, settings: Settings) -> FastAPI:
+@pytest.fixture
+def app(driver: str, settings: Settings) -> FastAPI:
     """Make the service with one of the drivers."""
-    return create_service(settings, request.param)
+    return create_service(settings, driver)
 
 
 async def test_a_row_is_committed_before_the_first_byte_of_the_answer(

@@ -13,6 +13,7 @@ from ledger_db import ConfigurationError, ConnectionManager, Settings
 from ledger_db.rotation import journal
 from ledger_db.rotation.events import event_handler
 from ledger_db.rotation.failures import SecretsManagerDenied
+from tests.support.lambda_calls import Context, awscurrent_moved
 from tests.support.policy_gate import Permission, PolicyGate, permissions
 from tests.support.rotations import Rotations
 from tests.support.template_stacks import GIVEN, SCENARIOS, Stack, load
@@ -75,14 +76,6 @@ def settings_for(pair: Rotations) -> Settings:
     )
 
 
-class Context:
-    """What Lambda tells a function about its call."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Ten seconds."""
-        return 10_000
-
-
 def test_what_the_template_allows_is_enough_and_nothing_is_too_much(
     stack: Stack, pair: Rotations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,15 +92,8 @@ def test_what_the_template_allows_is_enough_and_nothing_is_too_much(
             eventually(lambda: admin.pubsub_numsub(channel)[0][1] > 0, "the service listens")
             version = pair.run(runner=pair.runner(client))
             monkeypatch.setenv(ENDPOINT, announcing.url)
-            event_handler(
-                {
-                    "source": "aws.secretsmanager",
-                    "detail-type": "Secret Label Updated",
-                    "resources": [pair.client.describe_secret(SecretId=pair.secret_id)["ARN"]],
-                    "detail": {"labelUpdated": "AWSCURRENT", "versionId": version},
-                },
-                Context(),
-            )
+            arn = pair.client.describe_secret(SecretId=pair.secret_id)["ARN"]
+            event_handler(awscurrent_moved(arn, version), Context())
 
             eventually(
                 lambda: db.health().servers[0].credentials.version == version, "the service has followed"

@@ -1,25 +1,15 @@
 """Can any sequence of steps, crashes, faults and interference lock an application out?"""
 
 import json
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
 import pytest
-from hypothesis import HealthCheck, settings, strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from ledger_db.rotation.failures import StepFailed
 from ledger_db.rotation.passwords import new_password
-from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
 from ledger_db.stand_in.faults import (
@@ -32,11 +22,9 @@ from ledger_db.stand_in.faults import (
     throttled,
     unavailable,
 )
-from tests.support.crashes import Boundaries, WatchedClient, watched_postgres
+from tests.support.crashes import Boundaries, watched_postgres
+from tests.support.interference import EXAMPLES, Interference, die, interfere
 from tests.support.rotations import new_client, new_token, own_secret
-
-EXAMPLES = 12
-STEPS_EACH = 25
 
 FAULTS = [
     access_denied(times=1),
@@ -50,25 +38,15 @@ FAULTS = [
 ]
 
 
-class Died(BaseException):
-    """The process ended here."""
-
-
-def die() -> None:
-    """End."""
-    raise Died
-
-
-class Interference(RuleBasedStateMachine):
+class InterferenceOfPostgres(Interference):
     """
-    Everything that may happen to a rotation, in any order.
+    What must hold whatever happens.
 
-    What must hold meanwhile: AWSCURRENT is on exactly one version; in the alternating strategy it logs in at
+    AWSCURRENT is on exactly one version; in the alternating strategy it logs in at
     every moment; in the single-user strategy some version does.  And at the end, with the faults gone,
     ``repair`` makes everything good.
     """
 
-    box: Sandbox
     strategy: str
     passwords: set[str]
 
@@ -78,60 +56,25 @@ class Interference(RuleBasedStateMachine):
         self.careful = new_client(self.box)
         self.secret = own_secret(self.box, self.strategy)
         self.rotations = replace(self.secret.__enter__(), client=self.careful, visible_seconds=0.0)
-        self.tokens = [new_token()]
-        self.is_up = True
+        self.server = self.box.postgres
 
     @initialize()
     def begin(self) -> None:
         """Start with a rotation that went well, so that there is an AWSPREVIOUS."""
         self.tokens.append(self.rotations.run())
 
-    @rule(step=st.sampled_from(STEPS), back=st.integers(0, 2))
-    def do_step(self, step: str, back: int) -> None:
-        """Secrets Manager calls a step, of this rotation or of one long ago."""
-        with suppress(StepFailed):
-            self.rotations.step(step, self.token(back), runner=self.rotations.runner(self.client))
-
     @rule(step=st.sampled_from(STEPS), faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=3))
     def do_step_with_faults(self, step: str, faults: list[Fault]) -> None:
         """Secrets Manager calls a step, and does not answer as it should."""
         self.box.secrets_manager.inject(*faults)
-        with suppress(StepFailed):
-            self.rotations.step(step, self.token(0), runner=self.rotations.runner(self.client))
+        self.step(step, self.tokens[-1])
         self.box.secrets_manager.clear_faults()
 
     @rule(step=st.sampled_from(STEPS), fatal=st.integers(1, 26))
     def crash_in_step(self, step: str, fatal: int) -> None:
         """The process dies at some call."""
         boundaries = Boundaries(fatal, die=die)
-        runner = self.rotations.runner(WatchedClient(self.client, boundaries))
-        with suppress(StepFailed, Died), watched_postgres(boundaries):
-            self.rotations.step(step, self.token(0), runner=runner)
-
-    @rule()
-    def retry_all(self) -> None:
-        """Secrets Manager tries the whole rotation again with the same token."""
-        with suppress(StepFailed):
-            self.rotations.run(self.token(0), runner=self.rotations.runner(self.client))
-
-    @rule()
-    def start_another(self) -> None:
-        """A new rotation is asked for."""
-        self.tokens.append(new_token())
-
-    @precondition(lambda self: self.is_up)
-    @rule()
-    def kill_server(self) -> None:
-        """The server crashes."""
-        self.box.postgres.kill()
-        self.is_up = False
-
-    @precondition(lambda self: not self.is_up)
-    @rule()
-    def start_server(self) -> None:
-        """It is back."""
-        self.box.postgres.start()
-        self.is_up = True
+        self.crash(step, boundaries, watched_postgres(boundaries))
 
     @rule()
     def write_pending(self) -> None:
@@ -143,15 +86,6 @@ class Interference(RuleBasedStateMachine):
             SecretString=json.dumps({"host": "evil.example", "username": "x", "password": new_password()}),
             VersionStages=["AWSPENDING"],
         )
-
-    @rule()
-    def take_pending(self) -> None:
-        """Somebody removes AWSPENDING by hand."""
-        pending = self.rotations.labels().get("AWSPENDING")
-        if pending is not None:
-            self.careful.update_secret_version_stage(
-                SecretId=self.rotations.secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=pending
-            )
 
     @precondition(lambda self: self.is_up)
     @rule()
@@ -165,12 +99,6 @@ class Interference(RuleBasedStateMachine):
                 MoveToVersionId=labels["AWSPREVIOUS"],
                 RemoveFromVersionId=labels["AWSCURRENT"],
             )
-
-    @rule()
-    def repair(self) -> None:
-        """Somebody repairs while all this goes on."""
-        with suppress(StepFailed):
-            self.rotations.runner(self.client).repair(self.rotations.secret_id, Deadline.after(20.0))
 
     @invariant()
     def somebody_logs_in(self) -> None:
@@ -202,10 +130,6 @@ class Interference(RuleBasedStateMachine):
             self.client.close()
             self.careful.close()
 
-    def token(self, back: int) -> str:
-        """Return the name of this rotation, or of one before it."""
-        return self.tokens[max(0, len(self.tokens) - 1 - back)]
-
     def versions(self) -> dict[str, list[str]]:
         """Return every version that has a value, whatever labels it has."""
         listed = self.careful.list_secret_version_ids(
@@ -229,20 +153,12 @@ def test_nothing_locks_an_application_out(own_box: Sandbox, strategy: str) -> No
     """Whatever happens in whatever order: somebody logs in, and in the end everything is good."""
     known: set[str] = set()
 
-    class Machine(Interference):
+    class Machine(InterferenceOfPostgres):
         box = own_box
         passwords = known
 
     Machine.strategy = strategy
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS_EACH,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    interfere(Machine)
 
     log = Path(own_box.postgres.log_file).read_text()
     assert len(known) >= EXAMPLES

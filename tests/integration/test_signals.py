@@ -19,6 +19,7 @@ from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import event_handler
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.sandbox import Sandbox
+from tests.support.lambda_calls import Context, awscurrent_moved
 from tests.support.redis_world import RedisWorld, redis_world
 from tests.support.waiting import eventually
 
@@ -121,14 +122,6 @@ def test_it_is_announced_by_arn_or_by_name(settings: Settings, environment: Sand
         eventually(lambda: version_of(db, "PostgreSQL") == version, "the rotation is followed")
 
 
-class Context:
-    """What Lambda tells a function about its call."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Say that there is time."""
-        return 10_000
-
-
 def test_an_event_of_aws_is_heard_too(
     settings: Settings, environment: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,15 +131,7 @@ def test_an_event_of_aws_is_heard_too(
     with closing(environment.client()) as client, listening(settings, environment) as db:
         arn = client.describe_secret(SecretId=environment.database_secret_id)["ARN"]
         version = environment.rotate_database("alternating-users")
-        event_handler(
-            {
-                "source": "aws.secretsmanager",
-                "detail-type": "Secret Label Updated",
-                "resources": [arn],
-                "detail": {"labelUpdated": "AWSCURRENT", "versionId": version},
-            },
-            Context(),
-        )
+        event_handler(awscurrent_moved(arn, version), Context())
 
         eventually(lambda: version_of(db, "PostgreSQL") == version, "the change is followed")
 

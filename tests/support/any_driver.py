@@ -76,7 +76,18 @@ class _OnALoop:
         return self.runner.run(self.db.async_run(lambda session: session.run_sync(work), **options))
 
 
-DRIVERS = ("psycopg2", "psycopg", "asyncpg", "psycopg on a loop")
+DRIVERS = ("psycopg2", "psycopg", "asyncpg", "psycopg-async")
+
+
+def is_on_loop(driver: str) -> bool:
+    """Say whether one of `DRIVERS` runs on an event loop."""
+    return driver in {"asyncpg", "psycopg-async"}
+
+
+def choice_of(driver: str) -> dict[str, str]:
+    """Return the setting that chooses one of `DRIVERS`."""
+    field = "async_database_driver" if is_on_loop(driver) else "database_driver"
+    return {field: driver.removesuffix("-async")}
 
 
 def direct_settings(box: Sandbox) -> Settings:
@@ -100,11 +111,9 @@ def direct_settings(box: Sandbox) -> Settings:
 @contextmanager
 def client_of(driver: str, settings: Settings, **changes: Any) -> Iterator[Client]:
     """Open a manager whose statements go through *driver*, one of `DRIVERS`."""
-    on_loop = driver in {"asyncpg", "psycopg on a loop"}
-    which = {"async_database_driver" if on_loop else "database_driver": driver.split(maxsplit=1)[0]}
     known = settings.model_dump(exclude_unset=True)
-    settings = Settings(**{**known, **which, **changes})
-    if not on_loop:
+    settings = Settings(**{**known, **choice_of(driver), **changes})
+    if not is_on_loop(driver):
         with ConnectionManager(settings) as db:
             yield _OnThreads(db)
         return

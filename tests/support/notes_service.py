@@ -26,8 +26,7 @@ from ledger_db.fastapi import (
     session_dependency,
 )
 from ledger_db.sandbox import Sandbox
-
-DRIVERS = ("psycopg2", "psycopg", "asyncpg", "psycopg-async")
+from tests.support.any_driver import choice_of, is_on_loop
 
 _CREATE = (
     "DROP TABLE IF EXISTS fastapi_notes; CREATE TABLE fastapi_notes (id int PRIMARY KEY, "
@@ -77,10 +76,8 @@ def borrowed(db: ConnectionManager) -> int:
 
 def create_service(settings: Settings, driver: str) -> FastAPI:
     """Make the service with one of `DRIVERS`."""
-    on_loop = driver in {"asyncpg", "psycopg-async"}
-    field = "async_database_driver" if on_loop else "database_driver"
-    app = FastAPI(lifespan=lifespan(settings.model_copy(update={field: driver.removesuffix("-async")})))
-    app.include_router(async_router if on_loop else router)
+    app = FastAPI(lifespan=lifespan(settings.model_copy(update=choice_of(driver))))
+    app.include_router(async_router if is_on_loop(driver) else router)
     return app
 
 

@@ -18,8 +18,8 @@ from ledger_db.fastapi import (
     problem_responses,
 )
 from ledger_db.sandbox import Sandbox
+from tests.support.any_driver import choice_of, is_on_loop
 
-DRIVERS = ("psycopg2", "psycopg", "asyncpg", "psycopg-async")
 CANARY = "canary-731650927"
 """A value of a row, which is nobody's business but the client's who sent it."""
 
@@ -177,10 +177,9 @@ CASES: dict[str, tuple[Work, Expected]] = {
 
 def create_service(box: Sandbox, settings: Settings, driver: str) -> FastAPI:
     """Make the service with one of `DRIVERS`; ``/cases/{case}`` does what the case says."""
-    on_loop = driver in {"asyncpg", "psycopg-async"}
-    field = "async_database_driver" if on_loop else "database_driver"
-    settings = settings.model_copy(update={field: driver.removesuffix("-async")})
-    app = FastAPI(lifespan=lifespan(settings), responses=problem_responses)
+    app = FastAPI(
+        lifespan=lifespan(settings.model_copy(update=choice_of(driver))), responses=problem_responses
+    )
     install_error_handlers(app, http_errors=True)
 
     works = {case: work for case, (work, _) in CASES.items()} | {"a row": _says("SELECT 1")}
@@ -193,5 +192,5 @@ def create_service(box: Sandbox, settings: Settings, driver: str) -> FastAPI:
         await session.run_sync(works[case], box)
         return "done"
 
-    app.add_api_route("/cases/{case}", do_async if on_loop else do, methods=["POST"])
+    app.add_api_route("/cases/{case}", do_async if is_on_loop(driver) else do, methods=["POST"])
     return app

@@ -19,6 +19,7 @@ from ledger_db.rotation import journal
 from ledger_db.rotation.events import moved_in
 from ledger_db.rotation.protocol import Tools
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
+from tests.support.lambda_calls import awscurrent_moved
 from tests.support.template_stacks import Stack
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -170,12 +171,7 @@ def moves_of_awscurrent_are_announced(stack: Stack) -> Iterator[str]:
     """The rule catches what Secrets Manager sends, for every secret of ours and no other, and hands it on."""
     rules = dict(stack.of_type("AWS::Events::Rule"))
     for name, _ in rotated(stack):
-        event = {
-            "source": "aws.secretsmanager",
-            "detail-type": "Secret Label Updated",
-            "resources": [f"{{{name}}}"],
-            "detail": {"name": "any", "labelUpdated": "AWSCURRENT", "versionId": "v2"},
-        }
+        event = awscurrent_moved(f"{{{name}}}", "v2")
         assert moved_in(event)
         others = [{**event, "resources": ["another"]}, {**event, "detail": {"labelUpdated": "custom"}}]
         for rule, properties in rules.items():

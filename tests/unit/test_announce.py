@@ -19,6 +19,7 @@ from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import STRATEGY, event_handler, moved_in
 from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.settings import Settings
+from tests.support.lambda_calls import Context
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:trust-ledger/postgres-AbC123"
 PASSWORD = "canary-of-the-announcer"
@@ -185,14 +186,6 @@ def test_an_event_without_an_arn_is_good_enough() -> None:
 def test_other_events_are_ignored(change: dict[str, Any]) -> None:
     """A rule that lets too much through does no harm, and neither does a malformed event."""
     assert moved_in({**EVENT, **change}) is None
-
-
-class Context:
-    """What Lambda tells a function about its call."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Say that there is time."""
-        return 10_000
 
 
 def test_an_event_that_is_none_ends_well(

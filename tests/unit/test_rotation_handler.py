@@ -19,6 +19,7 @@ from ledger_db.rotation.labels import Labels
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Tools
 from ledger_db.rotation.request import Request, is_allowed
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
+from tests.support.lambda_calls import Context
 
 TOKEN = "0f5c2a6e-5f0e-4c55-9d2c-3a2f8c1b7d10"
 ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:app/db-AbCdEf"
@@ -222,11 +223,6 @@ def test_metrics_are_what_cloudwatch_reads() -> None:
 
 def test_a_malformed_event_leaves_no_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The function refuses it before anything is written or asked."""
-
-    class Context:
-        def get_remaining_time_in_millis(self) -> int:
-            return 30_000
-
     root = logging.getLogger("ledger_db")
     before = root.handlers[:], root.level, root.propagate
     written = io.StringIO()
