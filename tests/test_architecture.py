@@ -23,20 +23,31 @@ LAYERS: dict[str, frozenset[str] | None] = {
     "__init__": None,
     "_front_door": frozenset({"errors"}),
     "_version": frozenset(),
+    "background": frozenset({"errors"}),
     "backoff": frozenset(),
     "errors": frozenset(),
     "redaction": frozenset(),
     "settings": frozenset({"answers", "errors"}),
     "answers": frozenset({"errors", "redaction"}),
-    "credentials": frozenset({"backoff", "answers", "errors", "redaction"}),
+    "credentials": frozenset({"background", "backoff", "answers", "errors", "redaction"}),
     "transactions": frozenset({"backoff", "answers", "errors"}),
     "connections": frozenset(
-        {"backoff", "answers", "credentials", "signals", "transactions", "errors", "redaction"}
+        {"background", "backoff", "answers", "credentials", "signals", "transactions", "errors", "redaction"}
     ),
     "signals": frozenset({"backoff", "answers", "connections", "credentials", "errors", "redaction"}),
     "sqlite": frozenset({"answers", "connections", "credentials", "errors"}),
     "manager": frozenset(
-        {"answers", "connections", "credentials", "settings", "signals", "sqlite", "transactions", "errors"}
+        {
+            "background",
+            "answers",
+            "connections",
+            "credentials",
+            "settings",
+            "signals",
+            "sqlite",
+            "transactions",
+            "errors",
+        }
     ),
     "orm": frozenset({"transactions", "errors"}),
     "migrations": frozenset({"backoff", "manager", "settings", "errors"}),

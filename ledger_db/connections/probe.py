@@ -21,6 +21,7 @@ from typing import Final
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
+from ledger_db.background import in_thread
 from ledger_db.errors import LoginRefused, ManagerClosed
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import Meaning, meaning_of
@@ -158,17 +159,9 @@ class _Asked:
                 not self._answer.done() or self._now() - self._began < max_age_seconds
             ):
                 return self._answer
-            answer: Future[ServerProbe] = Future()
-            self._answer = answer
-            # Running, so that nobody who stops waiting can cancel it for the others.
-            answer.set_running_or_notify_cancel()
             self._began, self._asked_at = self._now(), self._posix_now()
-        try:
-            # A daemon, so that one that hangs does not keep the process from ending.
-            threading.Thread(target=self._run, args=(answer,), name="ledger_db-probe", daemon=True).start()
-        except RuntimeError as error:
-            answer.set_result(self._failure("no thread is left to ask it", describe(error)))
-        return answer
+            self._answer = in_thread(self._run, name="ledger_db-probe")
+            return self._answer
 
     def left(self, patience_seconds: float) -> float:
         """Return the seconds until nobody waits any more for who asks now."""
@@ -177,17 +170,20 @@ class _Asked:
     def outcome(self, answer: "Future[ServerProbe]", patience_seconds: float) -> ServerProbe:
         """Return what *answer* has, or that there is none yet."""
         if answer.done():
+            # It never raises, so what has failed is the thread.
+            error = answer.exception()
+            if error is not None:
+                return self._failure("no thread is left to ask it", describe(error))
             return answer.result()
         return self._failure(f"no answer within {patience_seconds:g} s", "it hangs")
 
-    def _run(self, answer: "Future[ServerProbe]") -> None:
+    def _run(self) -> ServerProbe:
         began = self._now()
         try:
             self._ask()
         except Exception as error:  # noqa: BLE001 - a driver may raise anything
-            answer.set_result(self._failure(_problem_of(error), describe(error)))
-        else:
-            answer.set_result(self._success(self._now() - began))
+            return self._failure(_problem_of(error), describe(error))
+        return self._success(self._now() - began)
 
     def _success(self, latency_seconds: float) -> ServerProbe:
         if self._changes_to(ok=True):

@@ -7,10 +7,9 @@ the time allowed, even if a connection attempt hangs.
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import Any, TypeVar
 
 from tenacity import (
@@ -24,6 +23,7 @@ from tenacity import (
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
+from ledger_db.background import in_thread
 from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, ServerUnreachable
 from ledger_db.redaction import describe
 
@@ -112,7 +112,7 @@ def all_within(
 
         Exception: What the first failing one raised.
     """
-    running = {_in_thread(call): call for call in calls}
+    running = {in_thread(call, name="ledger_db-startup"): call for call in calls}
     done, hanging = wait(running, timeout_seconds, FIRST_EXCEPTION)
     for finished in done:
         finished.result()
@@ -124,19 +124,6 @@ def all_within(
             f"startup did not end within {timeout_seconds:.1f} s, for {names}: {cause}; check address, "
             "network and whether both sides speak TLS, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
         ) from failure
-
-
-def _in_thread(call: Callable[[], object]) -> "Future[object]":
-    result: Future[object] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            result.set_exception(error)
-
-    threading.Thread(target=run, name="ledger_db-startup", daemon=True).start()
-    return result
 
 
 def _policy(name: str, timeout_seconds: float, note: Note) -> dict[str, Any]:

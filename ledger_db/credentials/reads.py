@@ -8,11 +8,16 @@ cause one read, and a further one only after a floor that grows while nothing ne
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
+from ledger_db.background import in_thread
 from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.schedule import Schedule
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Answer = Credentials | None
 
@@ -51,7 +56,8 @@ class SharedReads:
         self._schedule = schedule
         self._now = now
 
-        # Guards _reads.  Held only to decide whether to read; never across a read.
+        # Guards _reads.  Held to decide whether to read and to start the thread that does; never across a
+        # read.
         self._lock = threading.Lock()
         self._reads: dict[Stage, _Read] = {}
 
@@ -62,37 +68,19 @@ class SharedReads:
         A thread waits for the future as it is, an event loop through `asyncio.wrap_future`; neither needs
         a thread to wait in, which may not be free in the very moment when all logins are refused.
         """
-        answer, begin = self._join(stage)
-        if begin:
-            threading.Thread(
-                target=_fill, args=(answer, self._source, stage), name="ledger_db-read", daemon=True
-            ).start()
-        return answer
+        now = self._now()
+        with self._lock:
+            last = self._reads.get(stage)
+            if last is not None and not last.answer.done():
+                return last.answer
+            if last is not None and now - last.began_at < self._schedule.floor(last.fruitless):
+                return last.answer
+            fruitless = 0 if last is None else last.fruitless + 1
+            answer = in_thread(partial(self._source.fetch, stage), name="ledger_db-read")
+            self._reads[stage] = _Read(began_at=now, fruitless=fruitless, answer=answer)
+            return answer
 
     def forget(self) -> None:
         """Something was adopted: the floor starts again, and no answer from before it counts."""
         with self._lock:
             self._reads = {}
-
-    def _join(self, stage: Stage) -> tuple["Future[Answer]", bool]:
-        """Decide whether the last read will do.  True: the caller must begin the one returned."""
-        now = self._now()
-        with self._lock:
-            last = self._reads.get(stage)
-            if last is not None and not last.answer.done():
-                return last.answer, False
-            fruitless = 0 if last is None else last.fruitless + 1
-            if last is not None and now - last.began_at < self._schedule.floor(last.fruitless):
-                return last.answer, False
-            this = _Read(began_at=now, fruitless=fruitless, answer=Future())
-            # Running from the start: a task that is cancelled while it waits must not cancel it for others.
-            this.answer.set_running_or_notify_cancel()
-            self._reads[stage] = this
-            return this.answer, True
-
-
-def _fill(answer: "Future[Answer]", source: CredentialSource, stage: Stage) -> None:
-    try:
-        answer.set_result(source.fetch(stage))
-    except BaseException as error:  # noqa: BLE001 - raised again in every caller that waits for it
-        answer.set_exception(error)

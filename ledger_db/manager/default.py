@@ -10,6 +10,7 @@ import os
 import threading
 from concurrent.futures import Future
 
+from ledger_db.background import fill
 from ledger_db.manager.connection_manager import ConnectionManager
 
 
@@ -50,7 +51,7 @@ class _Default:
             if opening is None:
                 opening = self._opening = Future()
         if is_mine:
-            self._open(opening)
+            fill(opening, self._open)
         return opening.result()
 
     def close(self) -> None:
@@ -70,22 +71,16 @@ class _Default:
             self._newest = None
         self._opening = None
 
-    def _open(self, opening: "Future[ConnectionManager]") -> None:
+    def _open(self) -> ConnectionManager:
         try:
             manager = ConnectionManager()
             with self._lock:
                 self._newest = manager
-            opened = manager.open()
-        except BaseException as error:
-            self._end_opening()
-            opening.set_exception(error)
-            raise
-        self._end_opening()
-        opening.set_result(opened)
-
-    def _end_opening(self) -> None:
-        with self._lock:
-            self._opening = None
+            return manager.open()
+        finally:
+            # Before anybody hears how it ended: whoever calls next begins anew.
+            with self._lock:
+                self._opening = None
 
 
 _default = _Default()

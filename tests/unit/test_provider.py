@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -325,3 +326,26 @@ def test_after_a_fork_the_provider_still_works() -> None:
 
     assert provider.look("AWSCURRENT", "v1", 5) == V2
     assert provider.adopt(V2, instead_of="v1")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), MemoryError(), KeyboardInterrupt()]
+)
+def test_a_read_that_cannot_begin_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Without a thread there is no answer now, which passes; whoever asks next gets one."""
+    source, clock = ScriptedSource(V1), ManualClock()
+    provider = loaded(source, clock)
+    source.publish("AWSCURRENT", V2)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise error
+
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(threading.Thread, "start", refuse)
+        assert provider.look("AWSCURRENT", "v1", 5) is None
+        assert (provider.status.failures, provider.status.permanent) == (1, False)
+    clock.advance(1.0)
+
+    assert provider.look("AWSCURRENT", "v1", 5) == V2
