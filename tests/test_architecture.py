@@ -26,16 +26,29 @@ LAYERS: dict[str, frozenset[str] | None] = {
     "background": frozenset({"errors"}),
     "backoff": frozenset(),
     "errors": frozenset(),
+    "forking": frozenset(),
     "redaction": frozenset(),
     "settings": frozenset({"answers", "errors"}),
     "answers": frozenset({"errors", "redaction"}),
-    "credentials": frozenset({"background", "backoff", "answers", "errors", "redaction"}),
-    "transactions": frozenset({"backoff", "answers", "errors"}),
+    "credentials": frozenset({"background", "backoff", "answers", "errors", "forking", "redaction"}),
+    "transactions": frozenset({"backoff", "answers", "errors", "forking"}),
     "connections": frozenset(
-        {"background", "backoff", "answers", "credentials", "signals", "transactions", "errors", "redaction"}
+        {
+            "background",
+            "backoff",
+            "answers",
+            "credentials",
+            "signals",
+            "transactions",
+            "errors",
+            "forking",
+            "redaction",
+        }
     ),
-    "signals": frozenset({"backoff", "answers", "connections", "credentials", "errors", "redaction"}),
-    "sqlite": frozenset({"answers", "connections", "credentials", "errors"}),
+    "signals": frozenset(
+        {"backoff", "answers", "connections", "credentials", "errors", "forking", "redaction"}
+    ),
+    "sqlite": frozenset({"answers", "connections", "credentials", "errors", "forking"}),
     "manager": frozenset(
         {
             "background",
@@ -47,6 +60,7 @@ LAYERS: dict[str, frozenset[str] | None] = {
             "sqlite",
             "transactions",
             "errors",
+            "forking",
         }
     ),
     "orm": frozenset({"transactions", "errors"}),

@@ -31,6 +31,7 @@ from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -159,6 +160,7 @@ class Logins:
         self._patience = _Patience(patience_seconds, cool_down_seconds, now, spread)
         self._scouting = _Scouting()
         self.closed: bool = False
+        at_fork(in_child=self._after_fork)
 
     def log_in(
         self, connect: Callable[[Credentials], T], *, pause: Callable[[float], None] = time.sleep
@@ -258,8 +260,8 @@ class Logins:
         self.closed = True
         self.provider.retire()
 
-    def after_fork(self) -> None:
-        """Forget a scout that lives in the parent process only, and the lock that it may have held."""
+    def _after_fork(self) -> None:
+        # A scout lives in the parent process only, and may have held the lock.
         self._scouting = _Scouting()
 
 

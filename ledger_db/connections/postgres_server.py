@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
-from sqlalchemy.pool import Pool
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
@@ -22,6 +21,7 @@ from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.forking import at_fork, keep_for_good
 from ledger_db.redaction import describe
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ log: logging.Logger = logging.getLogger(__name__)
 
 _RENEWAL_TIMEOUT_SECONDS = 60.0
 _CLOSING_TIMEOUT_SECONDS = 5.0
-
-_of_the_parent: list[Pool] = []
-"""Pools that a forked child must neither use nor drop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +68,7 @@ class PostgresServer:
         self._engine: Engine | None = None
         self._async_engine: AsyncEngine | None = None
         provider.verify_with(self._verify)
+        at_fork(in_child=self._after_fork)
 
     @property
     def engine(self) -> Engine:
@@ -148,19 +146,12 @@ class PostgresServer:
         """Whether the async engine's loop runs in this thread, which must then not wait for it."""
         return self._async_engine is not None and self._loop.is_here
 
-    def after_fork(self) -> None:
-        """Share nothing with the parent process: its sockets are its own."""
+    def _after_fork(self) -> None:
         self._making = threading.Lock()
-        self.provider.after_fork()
-        self._logins.after_fork()
         self._loop.forget()
         for engine in self.made:
-            # Kept for good, and not closed: closing ends the parent's sessions on the server, and even the
-            # garbage collector would take sockets out of the epoll set that parent and child share.
-            _of_the_parent.append(engine.pool)
+            keep_for_good(engine.pool)
             engine.dispose(close=False)
-        self._probe.after_fork()
-        self._watcher.after_fork()
 
     def _where(self) -> str:
         current = self.provider.current

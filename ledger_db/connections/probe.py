@@ -23,6 +23,7 @@ from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
 from ledger_db.background import in_thread
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import Meaning, meaning_of
 
@@ -102,6 +103,7 @@ class Prober:
         """
         self._servers = [_Asked(name, ask, now, posix_now) for name, ask in servers.items()]
         self._patience_seconds = patience_seconds
+        at_fork(in_child=self.after_fork)
 
     def probe(self, *, max_age_seconds: float = MAX_AGE_SECONDS) -> ProbeReport:
         """

@@ -7,17 +7,14 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import Pool
 
 from ledger_db.connections import engines
 from ledger_db.connections.engines import EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
+from ledger_db.forking import at_fork, keep_for_good
 
 _CONNECT_TIMEOUT_SECONDS = 2.0
 _SILENCE_SECONDS = 2.0
-
-_of_the_parent: list[Pool] = []
-"""Pools that a forked child must neither use nor drop."""
 
 
 class ProbeEngine:
@@ -44,6 +41,7 @@ class ProbeEngine:
         self._engine: Engine | None = None
         # Guards the making of the engine: of two, nobody would close the first.
         self._making = threading.Lock()
+        at_fork(in_child=self._after_fork)
 
     def ask(self) -> None:
         """
@@ -71,13 +69,6 @@ class ProbeEngine:
         if self._engine is not None:
             self._engine.dispose()
 
-    def after_fork(self) -> None:
-        """Share nothing with the parent process."""
-        self._making = threading.Lock()
-        if self._engine is not None:
-            _of_the_parent.append(self._engine.pool)
-            self._engine.dispose(close=False)
-
     def _made(self) -> Engine:
         with self._making:
             if self._engine is None:
@@ -85,6 +76,12 @@ class ProbeEngine:
                 # Before the listener that logs in, which hands on what it finds here.
                 event.listen(self._engine, "do_connect", _notice_silence, insert=True)
             return self._engine
+
+    def _after_fork(self) -> None:
+        self._making = threading.Lock()
+        if self._engine is not None:
+            keep_for_good(self._engine.pool)
+            self._engine.dispose(close=False)
 
 
 def _notice_silence(dialect: object, record: object, cargs: object, cparams: dict[str, Any]) -> None:

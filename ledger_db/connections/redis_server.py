@@ -20,15 +20,13 @@ from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused
+from ledger_db.forking import at_fork, keep_for_good
 from ledger_db.signals.hints import Server
 from ledger_db.signals.listener import SignalListener
 from ledger_db.signals.subscription import Subscription
 
 _CLOSING_TIMEOUT_SECONDS = 5.0
 _PROBE_TIMEOUT_SECONDS = 1.0
-
-_of_the_parent: list[AsyncRedis] = []
-"""Clients that a forked child must neither use nor drop."""
 
 
 class RedisServer:
@@ -52,6 +50,7 @@ class RedisServer:
         self._probe_client: Redis | None = None
         self._async_client: AsyncRedis | None = None
         provider.verify_with(self._verify)
+        at_fork(in_child=self._after_fork)
 
     @property
     def client(self) -> Redis:
@@ -124,18 +123,13 @@ class RedisServer:
         """Whether the asynchronous client's loop runs in this thread, which must then not wait for it."""
         return self._async_client is not None and self._loop.is_here
 
-    def after_fork(self) -> None:
-        """Share nothing with the parent process; redis-py's pools see by themselves that they were forked."""
+    def _after_fork(self) -> None:
         self._making = threading.Lock()
-        self.provider.after_fork()
-        self._logins.after_fork()
         self._loop.forget()
+        # The pools of the others see by themselves that they were forked.
         if self._async_client is not None:
-            # Kept for good: even the garbage collector would take its sockets out of the epoll set that
-            # parent and child share.
-            _of_the_parent.append(self._async_client)
+            keep_for_good(self._async_client)
             self._async_client = None
-        self._watcher.after_fork()
 
     def _where(self) -> str:
         current = self.provider.current

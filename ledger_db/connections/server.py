@@ -74,7 +74,3 @@ class Database(Protocol):
     def belongs_here(self) -> bool:
         """Whether the async engine's loop runs in this thread, which must then not wait for it."""
         ...
-
-    def after_fork(self) -> None:
-        """Share nothing with the parent process."""
-        ...

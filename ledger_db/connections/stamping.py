@@ -11,7 +11,6 @@ ever: swapping the pool leaks sessions.  SQLAlchemy runs these listeners as sync
 """
 
 import asyncio
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from sqlalchemy.util import await_
 
 from ledger_db.connections.login import Logins, Look
 from ledger_db.credentials.model import Credentials
+from ledger_db.forking import at_fork
 from ledger_db.redaction import describe, forget_frames
 
 if TYPE_CHECKING:
@@ -49,20 +49,19 @@ class _Trials:
         # Guards running: += is two steps, and a lost one would slow every checkout down for good.
         self._counting = threading.Lock()
         self.running = 0
+        at_fork(in_child=self._after_fork)
 
     def count(self, change: int) -> None:
         with self._counting:
             self.running += change
 
-    def reset(self) -> None:
+    def _after_fork(self) -> None:
+        # A child has none of its parent's threads, so none of its trials.
         self._counting = threading.Lock()
         self.running = 0
 
 
 _trials = _Trials()
-# A child process has none of its parent's threads, so none of its trials, and its lock may be held by one.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_trials.reset)
 
 
 @contextmanager

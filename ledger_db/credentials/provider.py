@@ -19,6 +19,7 @@ from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.reads import SharedReads
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, Retryable
+from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class CredentialProvider:
         #: The current credentials' stamp: all that a checkout compares, hence a plain attribute.
         self.stamp: str = ""
         self._status = ProviderStatus(source=source.name)
+        at_fork(in_child=self.after_fork)
 
     @property
     def current(self) -> Credentials:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.forking import at_fork
 
 
 class CredentialWatcher:
@@ -45,6 +46,7 @@ class CredentialWatcher:
         self._stopping = False
         self._thread: threading.Thread | None = None
         provider.subscribe(self._note_rotation)
+        at_fork(in_child=self._after_fork)
 
     def start(self) -> None:
         """Watch from now on; the provider has been loaded."""
@@ -67,11 +69,10 @@ class CredentialWatcher:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_seconds)
 
-    def after_fork(self) -> None:
-        """Start again in a child process, where the thread does not exist and its event may be locked."""
+    def _after_fork(self) -> Callable[[], None] | None:
+        # The event may have been locked by a thread that exists in the parent only.
         self._wake = threading.Event()
-        if self._thread is not None and not self._stopping:
-            self.start()
+        return self.start if self._thread is not None and not self._stopping else None
 
     def _note_rotation(self, credentials: Credentials) -> None:
         # A new token of the same stamp leaves every connection in good standing.

@@ -7,10 +7,8 @@ hands out what belongs to them.
 
 import asyncio
 import logging
-import os
 import threading
 import time
-import weakref
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -19,6 +17,7 @@ from sqlalchemy import Engine
 from ledger_db.connections.probe import MAX_AGE_SECONDS, NOT_OPEN, Prober, ProbeReport
 from ledger_db.credentials.model import CredentialSource
 from ledger_db.errors import ConfigurationError, ManagerClosed
+from ledger_db.forking import at_fork
 from ledger_db.manager.assembly import database_server, redis_server, signal_listener
 from ledger_db.manager.health import HealthReport, server_health
 from ledger_db.manager.opening import Server, open_all
@@ -85,6 +84,7 @@ class ConnectionManager(Sessions):
 
         # Guards the change of _state in open and close, so that two closers close once.
         self._changing = threading.Lock()
+        at_fork(in_child=self._after_fork)
 
     def __repr__(self) -> str:
         named = ", ".join(f"{s.name}={s.provider.status.version}" for s in self._servers)
@@ -252,7 +252,6 @@ class ConnectionManager(Sessions):
             if self._signals is not None:
                 self._signals.start()
             self._state = "open"
-        _managers.add(self)
         log.info(
             "manager.opened",
             extra={
@@ -267,7 +266,6 @@ class ConnectionManager(Sessions):
                 return False
             # "closing" may be met again: whoever began to close did not get to the end.
             self._state, self._engine, self._async_engine = "closing", None, None
-        _managers.discard(self)
         return True
 
     def _end_close(self) -> None:
@@ -310,24 +308,3 @@ class ConnectionManager(Sessions):
 
     def _after_fork(self) -> None:
         self._changing = threading.Lock()
-        self._tally.after_fork()
-        for server in self._servers:
-            server.after_fork()
-        self._prober.after_fork()
-        # Last: it logs in with what the servers have made their own by now.
-        if self._signals is not None:
-            self._signals.after_fork()
-
-
-# Open managers only, and weakly: being known here must not keep one alive.
-_managers: "weakref.WeakSet[ConnectionManager]" = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for manager in list(_managers):
-        manager._after_fork()  # noqa: SLF001 - the other half of this file
-
-
-# Once, at import: such a hook can never be taken back.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

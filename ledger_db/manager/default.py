@@ -6,11 +6,11 @@ with a beginning and an end of its own (``with``, a FastAPI lifespan) does not n
 """
 
 import atexit
-import os
 import threading
 from concurrent.futures import Future
 
 from ledger_db.background import fill
+from ledger_db.forking import at_fork, keep_for_good
 from ledger_db.manager.connection_manager import ConnectionManager
 
 
@@ -40,7 +40,7 @@ class _Default:
         self._lock = threading.Lock()
         self._opening: Future[ConnectionManager] | None = None
         self._newest: ConnectionManager | None = None
-        self._of_the_parent: list[ConnectionManager] = []
+        at_fork(in_child=self._after_fork)
 
     def get(self) -> ConnectionManager:
         """Return the manager that is open, or open one, or wait for who does."""
@@ -61,16 +61,6 @@ class _Default:
         if newest is not None:
             newest.close()
 
-    def after_fork(self) -> None:
-        """Start over in a child, unless the manager was open: then it is the manager that has seen to it."""
-        self._lock = threading.Lock()
-        if self._opening is not None and self._newest is not None:
-            # Half open, by a thread that exists in the parent only.  Kept for good, and never closed: its
-            # sockets are the parent's.
-            self._of_the_parent.append(self._newest)
-            self._newest = None
-        self._opening = None
-
     def _open(self) -> ConnectionManager:
         try:
             manager = ConnectionManager()
@@ -82,12 +72,17 @@ class _Default:
             with self._lock:
                 self._opening = None
 
+    def _after_fork(self) -> None:
+        """Start over in a child, unless the manager was open: then it is the manager that has seen to it."""
+        self._lock = threading.Lock()
+        if self._opening is not None and self._newest is not None:
+            # Half open, by a thread that exists in the parent only.
+            keep_for_good(self._newest)
+            self._newest = None
+        self._opening = None
+
 
 _default = _Default()
 
 # After the last thread that the interpreter waits for has ended, and before its modules are taken apart.
 atexit.register(_default.close)
-
-# Once, at import: such a hook can never be taken back.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_default.after_fork)

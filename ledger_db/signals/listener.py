@@ -19,6 +19,7 @@ from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
 from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.errors import Retryable
+from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 from ledger_db.signals.hints import Hints, Server
 
@@ -93,6 +94,7 @@ class SignalListener:
         # When the present or the last subscription began; None before the first.
         self._listening_since: float | None = None
         self._thread: threading.Thread | None = None
+        at_fork(in_child=self.after_fork)
 
     def start(self) -> None:
         """Listen from now on."""
@@ -109,8 +111,8 @@ class SignalListener:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_seconds)
 
-    def after_fork(self) -> None:
-        """Listen again in a child process, on a connection of its own."""
+    def after_fork(self) -> Callable[[], None] | None:
+        """Forget the connection in a child process; return what listens again, on one of its own."""
         goes_on = self._thread is not None and not self._stopping.is_set()
         # The event may have been locked by a thread that exists in the parent only.
         self._stopping = threading.Event()
@@ -118,8 +120,7 @@ class SignalListener:
         self._listening_since = None
         if inherited is not None:
             inherited.close()
-        if goes_on:
-            self.start()
+        return self.start if goes_on else None
 
     def _run(self) -> None:
         for pause_seconds in self._rounds():

@@ -1,16 +1,13 @@
 """One SQLite database and both its engines: for development, where no server is wanted."""
 
 import asyncio
-import os
 import sqlite3
 import threading
-import weakref
 from contextlib import closing, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
-from sqlalchemy.pool import Pool
 
 from ledger_db.answers.secret import Password
 from ledger_db.connections import engines
@@ -20,6 +17,7 @@ from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.static import StaticSource
 from ledger_db.errors import ManagerClosed, ServerUnreachable
+from ledger_db.forking import at_fork, keep_for_good
 from ledger_db.sqlite.engines import create_async_sqlite_engine, create_sqlite_engine
 from ledger_db.sqlite.file import SqliteFile
 
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _PROBE_TIMEOUT_SECONDS = 1.0
-
-_of_the_parent: list[Pool] = []
-"""Pools that a forked child must neither use nor drop."""
 
 
 class SqliteServer:
@@ -134,28 +129,6 @@ class SqliteServer:
         """Whether closing has to wait for this thread's event loop: never."""
         return False
 
-    def before_fork(self) -> None:
-        """Leave the file: in a child SQLite would believe that it holds the locks of its parent."""
-        with self._making:
-            if self._anchor is not None and not self._file.is_in_memory:
-                self._anchor.close()
-                self._anchor = None
-
-    def after_fork_in_parent(self) -> None:
-        """Go back to the file."""
-        # It is there for speed only, and nobody could be told here that it failed.
-        with self._making, suppress(sqlite3.Error):
-            if self._anchor is None and not self._is_closed:
-                self._anchor = self._connect()
-
-    def after_fork(self) -> None:
-        """Share no pool with the parent process.  A file is the same one; of memory there are two now."""
-        self._making = threading.Lock()
-        for engine in self.made:
-            _of_the_parent.append(engine.pool)
-            engine.dispose(close=False)
-        self.after_fork_in_parent()
-
     def _prepare(self) -> None:
         """Make a file that readers and a writer can use at the same time, and memory that stays."""
         with self._making:
@@ -166,7 +139,8 @@ class SqliteServer:
                 if "locked" not in str(error):
                     raise
                 raise ServerUnreachable(f"{self._where()} is locked by another process") from error
-        _anchored.add(self)
+        # Not before: one that was never opened has no file to come back to.
+        at_fork(before=self._leave, in_parent=self._come_back, in_child=self._after_fork)
 
     def _connect(self) -> sqlite3.Connection:
         opened = self._file.connect(timeout_seconds=self.options.pool_timeout_seconds)
@@ -180,28 +154,30 @@ class SqliteServer:
             raise
         return opened
 
+    def _leave(self) -> None:
+        # In a child SQLite would believe that it holds the locks of its parent.
+        with self._making:
+            if self._anchor is not None and not self._file.is_in_memory:
+                self._anchor.close()
+                self._anchor = None
+
+    def _come_back(self) -> None:
+        # It is there for speed only, and nobody could be told here that it failed.
+        with self._making, suppress(sqlite3.Error):
+            if self._anchor is None and not self._is_closed:
+                self._anchor = self._connect()
+
+    def _after_fork(self) -> None:
+        # A file is the same one; of memory there are two now.
+        self._making = threading.Lock()
+        for engine in self.made:
+            keep_for_good(engine.pool)
+            engine.dispose(close=False)
+        self._come_back()
+
     def _where(self) -> str:
         return f"{self.name} {self._file}"
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise ManagerClosed("this manager is closed, and opens no connection any more; make a new one")
-
-
-# Those that were opened, and weakly: being known here must not keep one alive.
-_anchored: "weakref.WeakSet[SqliteServer]" = weakref.WeakSet()
-
-
-def _before_fork() -> None:
-    for server in list(_anchored):
-        server.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for server in list(_anchored):
-        server.after_fork_in_parent()
-
-
-# Once, at import: such a hook can never be taken back.  A child is told by its manager.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)

@@ -26,6 +26,7 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 from ledger_db.answers.login_errors import sqlstate_of
 from ledger_db.backoff import Backoff
 from ledger_db.errors import RetriesExhausted
+from ledger_db.forking import at_fork
 from ledger_db.transactions.meaning import Meaning, meaning_of
 from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended
 
@@ -65,6 +66,7 @@ class TransactionTally:
         # Guards the replacement of counters, which reads them first.
         self._counting = threading.Lock()
         self.counters: TransactionCounters = TransactionCounters()
+        at_fork(in_child=self._after_fork)
 
     def count(self, what: Literal["committed", "retried", "exhausted"]) -> None:
         """Add one to *what*."""
@@ -72,8 +74,7 @@ class TransactionTally:
             before: int = getattr(self.counters, what)
             self.counters = replace(self.counters, **{what: before + 1})
 
-    def after_fork(self) -> None:
-        """Forget a lock that a thread of the parent process may have held."""
+    def _after_fork(self) -> None:
         self._counting = threading.Lock()
 
 
