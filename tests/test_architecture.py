@@ -38,16 +38,13 @@ LAYERS: dict[str, frozenset[str] | None] = {
             "backoff",
             "answers",
             "credentials",
-            "signals",
             "transactions",
             "errors",
             "forking",
             "redaction",
         }
     ),
-    "signals": frozenset(
-        {"backoff", "answers", "connections", "credentials", "errors", "forking", "redaction"}
-    ),
+    "signals": frozenset({"backoff", "answers", "connections.server", "errors", "forking", "redaction"}),
     "sqlite": frozenset({"answers", "connections", "credentials", "errors", "forking"}),
     "manager": frozenset(
         {
@@ -61,6 +58,7 @@ LAYERS: dict[str, frozenset[str] | None] = {
             "transactions",
             "errors",
             "forking",
+            "redaction",
         }
     ),
     "orm": frozenset({"transactions", "errors"}),

@@ -2,9 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -21,9 +21,6 @@ from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused
 from ledger_db.forking import at_fork, keep_for_good
-from ledger_db.signals.hints import Server
-from ledger_db.signals.listener import SignalListener
-from ledger_db.signals.subscription import Subscription
 
 _CLOSING_TIMEOUT_SECONDS = 5.0
 _PROBE_TIMEOUT_SECONDS = 1.0
@@ -96,9 +93,9 @@ class RedisServer:
         """Read the secret now: somebody says that it changed."""
         self._watcher.look_now()
 
-    def listener(self, channel: str, servers: Sequence[Server]) -> SignalListener:
-        """Return a listener that hears on *channel* of rotations of *servers*; not started yet."""
-        return SignalListener(lambda: Subscription(self._logins, self.options, channel=channel), servers)
+    def new_connection(self) -> Any:
+        """Return a connection that belongs to no client, for one who only listens; not connected yet."""
+        return clients.create_connection(self._logins, self.options)
 
     def close(self) -> None:
         """Close every idle connection; borrowed ones are closed when returned.  May be called again."""

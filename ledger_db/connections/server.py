@@ -1,4 +1,4 @@
-"""What a manager needs of its database, whichever it is: PostgreSQL, or SQLite in development."""
+"""What does everybody else need of a server, whichever it is: PostgreSQL, Redis, or SQLite in development?"""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,20 +11,69 @@ if TYPE_CHECKING:
     from ledger_db.credentials.provider import CredentialProvider
 
 
-class Database(Protocol):
+class Follower(Protocol):
     """
-    One database with a synchronous and an asynchronous engine.
+    What follows a secret, and can be told to look at it.
+
+    Attributes:
+        provider: Its credentials; those of SQLite never change.
+    """
+
+    provider: "CredentialProvider"
+
+    def look_now(self) -> None:
+        """Read the secret now: somebody says that it changed."""
+        ...
+
+
+class Server(Follower, Protocol):
+    """
+    One server, from the first look at it to the last.
 
     Attributes:
         name: What log lines and health reports call it.
-
-        provider: Its credentials; those of SQLite never change.
-
-        options: How its engines were made.
     """
 
     name: str
-    provider: "CredentialProvider"
+
+    def check(self, *, timeout_seconds: float, note: "Note" = ...) -> None:
+        """Connect and ask for a sign of life; see `startup.check`."""
+        ...
+
+    async def async_check(self, *, timeout_seconds: float) -> None:
+        """Same as `check`, on an event loop."""
+        ...
+
+    def probe(self) -> None:
+        """Ask for a sign of life, apart from what requests use; see `Prober`."""
+        ...
+
+    def watch(self) -> None:
+        """Follow rotations from now on."""
+        ...
+
+    def close(self) -> None:
+        """Close every idle connection; borrowed ones are closed when returned.  May be called again."""
+        ...
+
+    async def async_close(self) -> None:
+        """Same as `close`, on the event loop of the asynchronous half."""
+        ...
+
+    @property
+    def belongs_here(self) -> bool:
+        """Whether the asynchronous half's loop runs in this thread, which must then not wait for it."""
+        ...
+
+
+class Database(Server, Protocol):
+    """
+    A server with a synchronous and an asynchronous engine.
+
+    Attributes:
+        options: How its engines were made.
+    """
+
     options: "EngineOptions"
 
     @property
@@ -40,37 +89,4 @@ class Database(Protocol):
     @property
     def made(self) -> "tuple[Engine, ...]":
         """The engines that were made so far, the asynchronous one by its synchronous core."""
-        ...
-
-    def check(self, *, timeout_seconds: float, note: "Note" = ...) -> None:
-        """Connect and ask for a row; see `startup.check`."""
-        ...
-
-    async def async_check(self, *, timeout_seconds: float) -> None:
-        """Same as `check`, on an event loop."""
-        ...
-
-    def probe(self) -> None:
-        """Ask for a row, apart from what requests use; see `Prober`."""
-        ...
-
-    def watch(self) -> None:
-        """Follow rotations from now on."""
-        ...
-
-    def look_now(self) -> None:
-        """Read the secret now: somebody says that it changed."""
-        ...
-
-    def close(self) -> None:
-        """Close every idle connection; borrowed ones are closed when returned.  May be called again."""
-        ...
-
-    async def async_close(self) -> None:
-        """Same as `close`, on the event loop of the async engine."""
-        ...
-
-    @property
-    def belongs_here(self) -> bool:
-        """Whether the async engine's loop runs in this thread, which must then not wait for it."""
         ...

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import Any, TypeVar
 
 from tenacity import (
@@ -23,7 +22,6 @@ from tenacity import (
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
-from ledger_db.background import in_thread
 from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, ServerUnreachable
 from ledger_db.redaction import describe
 
@@ -87,43 +85,6 @@ async def async_check(name: str, probe: Callable[[], Awaitable[T]], *, timeout_s
         raise translated from error
     _report(name, time.monotonic() - began)
     return answer
-
-
-def all_within(
-    timeout_seconds: float,
-    *calls: Callable[[], object],
-    last_failure: Callable[[], BaseException | None] = lambda: None,
-) -> None:
-    """
-    Run *calls* at once and return when all have returned.
-
-    The first that raises ends the wait.  Each runs in a daemon thread of its own: no timeout of a driver
-    covers a resolver that hangs, and a thread that never returns must not keep a process from ending.
-
-    Args:
-        timeout_seconds: How long to wait.
-
-        calls: What to run; as text, what it is for.
-
-        last_failure: Asked, if the time is up, what they have met until then.
-
-    Raises:
-        ServerUnreachable: One of them did not return in time.
-
-        Exception: What the first failing one raised.
-    """
-    running = {in_thread(call, name="ledger_db-startup"): call for call in calls}
-    done, hanging = wait(running, timeout_seconds, FIRST_EXCEPTION)
-    for finished in done:
-        finished.result()
-    if hanging:
-        failure = last_failure()
-        cause = "a connection attempt or a name lookup hangs" if failure is None else describe(failure)
-        names = " and ".join(str(running[each]) for each in hanging)
-        raise ServerUnreachable(
-            f"startup did not end within {timeout_seconds:.1f} s, for {names}: {cause}; check address, "
-            "network and whether both sides speak TLS, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
-        ) from failure
 
 
 def _policy(name: str, timeout_seconds: float, note: Note) -> dict[str, Any]:

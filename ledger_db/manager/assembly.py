@@ -16,14 +16,14 @@ from ledger_db.credentials.schedule import Schedule
 from ledger_db.credentials.secrets_manager import SecretsManagerSource
 from ledger_db.credentials.static import StaticSource
 from ledger_db.settings import Settings
+from ledger_db.signals.listener import SignalListener
+from ledger_db.signals.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ledger_db.connections.redis_server import RedisServer
-    from ledger_db.connections.server import Database
-    from ledger_db.signals.hints import Server
-    from ledger_db.signals.listener import SignalListener
+    from ledger_db.connections.server import Database, Server
 
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -73,12 +73,13 @@ def redis_server(settings: Settings, source: CredentialSource | None = None) -> 
 
 def signal_listener(
     settings: Settings, redis: "RedisServer | None", servers: "Sequence[Server]"
-) -> "SignalListener | None":
+) -> SignalListener | None:
     """Return who hears of rotations of *servers*; None without a Redis, or if nothing can rotate."""
     rotating = [server for server in servers if server.provider.rotates]
     if redis is None or not rotating:
         return None
-    return redis.listener(settings.announcements_channel, rotating)
+    channel = settings.announcements_channel
+    return SignalListener(lambda: Subscription(redis.new_connection(), channel), rotating)
 
 
 def _sqlite_server(settings: Settings, url: str) -> "Database":

@@ -8,38 +8,41 @@ hands out what belongs to them.
 import asyncio
 import logging
 import threading
-import time
-from contextlib import AsyncExitStack, ExitStack
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from ledger_db.connections.probe import MAX_AGE_SECONDS, NOT_OPEN, Prober, ProbeReport
 from ledger_db.credentials.model import CredentialSource
 from ledger_db.errors import ConfigurationError, ManagerClosed
 from ledger_db.forking import at_fork
 from ledger_db.manager.assembly import database_server, redis_server, signal_listener
-from ledger_db.manager.health import HealthReport, server_health
-from ledger_db.manager.opening import Server, open_all
-from ledger_db.manager.sessions import Sessions
+from ledger_db.manager.health import HealthReport, servers_health
+from ledger_db.manager.opening import Opening
 from ledger_db.settings import Settings
-from ledger_db.transactions.run import TransactionTally
+from ledger_db.transactions import run as transactions, sessions
+from ledger_db.transactions.run import Patience, TransactionTally
+from ledger_db.transactions.sessions import NO_OPTIONS, SessionArguments, SessionOptions
 
 if TYPE_CHECKING:
     # Imported where they are needed: a script without Redis or an event loop does not pay for them.
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
     from ledger_db.connections.redis_server import RedisServer
-    from ledger_db.connections.server import Database
+    from ledger_db.connections.server import Database, Server
 
 log: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class ConnectionManager(Sessions):
+class ConnectionManager:
     """
     PostgreSQL and Redis, with whatever credentials are valid now.
 
@@ -98,11 +101,10 @@ class ConnectionManager(Sessions):
             LedgerDBError: Within ``startup_timeout_seconds``, or at once if trying again will not help.
                 Nothing is left open then.
         """
-        self._begin_open()
-        began = time.monotonic()
+        opening = self._begin_open()
         try:
-            open_all(self._servers, self._settings.startup_timeout_seconds, connect=True)
-            self._end_open(began)
+            opening.make_ready()
+            self._end_open(opening)
         except BaseException:
             self.close()
             raise
@@ -110,20 +112,10 @@ class ConnectionManager(Sessions):
 
     async def async_open(self) -> Self:
         """Same as `open`, on an event loop; the asynchronous engine and client are the ones checked."""
-        self._begin_open()
-        began = time.monotonic()
-        timeout = self._settings.startup_timeout_seconds
+        opening = self._begin_open()
         try:
-            await asyncio.to_thread(open_all, self._servers, timeout, connect=False)
-            async with asyncio.TaskGroup() as group:
-                for server in self._servers:
-                    left = max(0.1, timeout - (time.monotonic() - began))
-                    group.create_task(server.async_check(timeout_seconds=left))
-            self._end_open(began)
-        except BaseExceptionGroup as failed:
-            await self.async_close()
-            # One is enough to say, and the caller expects a LedgerDBError.
-            raise failed.exceptions[0] from None
+            await opening.async_make_ready()
+            self._end_open(opening)
         except BaseException:
             await self.async_close()
             raise
@@ -210,6 +202,69 @@ class ConnectionManager(Sessions):
         """An ordinary asynchronous redis-py client."""
         return self._open_redis().async_client
 
+    def session(self, **options: Unpack[SessionArguments]) -> Session:
+        """
+        Return a session for ``with``; nothing is committed unless you do.
+
+        Args:
+            options: ``read_only``, ``isolation_level``, ``statement_timeout_seconds``; see `SessionOptions`.
+        """
+        return sessions.open_session(self.engine, SessionOptions(**options) if options else NO_OPTIONS)
+
+    def begin(self, **options: Unpack[SessionArguments]) -> AbstractContextManager[Session]:
+        """Return a transaction for ``with``: commits at its end, rolls back on an error; as `session`."""
+        return sessions.begin(self.engine, SessionOptions(**options) if options else NO_OPTIONS)
+
+    def async_session(self, **options: Unpack[SessionArguments]) -> "AsyncSession":
+        """Same as `session`, for ``async with``."""
+        return sessions.async_open_session(
+            self.async_engine, SessionOptions(**options) if options else NO_OPTIONS
+        )
+
+    def async_begin(self, **options: Unpack[SessionArguments]) -> "AbstractAsyncContextManager[AsyncSession]":
+        """Same as `begin`, for ``async with``."""
+        return sessions.async_begin(self.async_engine, SessionOptions(**options) if options else NO_OPTIONS)
+
+    def run(
+        self,
+        work: Callable[[Session], T],
+        *,
+        patience_seconds: float | None = None,
+        **options: Unpack[SessionArguments],
+    ) -> T:
+        """
+        Return what *work* returns, once its transaction is committed; see `transactions.run`.
+
+        It is repeated after conflicts and lost connections, each time from the start and with a new session,
+        so it must do nothing outside of the session that cannot be done twice.
+
+        Args:
+            work: Is given the session; which attempt it is says ``session.info["attempt"]``.
+
+            patience_seconds: When to stop; ``retry_patience_seconds`` of the settings if None.
+
+            options: As `session`.
+
+        Raises:
+            RetriesExhausted: Patience is over, and nothing is committed.
+
+            OutcomeUnknown: The answer to COMMIT got lost: it is done, or it is not.
+        """
+        opened = partial(sessions.open_session, self.engine, SessionOptions(**options))
+        return transactions.run(opened, work, patience=self._patience(patience_seconds), tally=self._tally)
+
+    async def async_run(
+        self,
+        work: "Callable[[AsyncSession], Awaitable[T]]",
+        *,
+        patience_seconds: float | None = None,
+        **options: Unpack[SessionArguments],
+    ) -> T:
+        """Same as `run`, on an event loop."""
+        opened = partial(sessions.async_open_session, self.async_engine, SessionOptions(**options))
+        patience = self._patience(patience_seconds)
+        return await transactions.async_run(opened, work, patience=patience, tally=self._tally)
+
     def look_now(self) -> None:
         """Read the secrets now instead of at the end of the interval: somebody says that one changed."""
         for server in self._servers:
@@ -217,7 +272,7 @@ class ConnectionManager(Sessions):
 
     def health(self) -> HealthReport:
         """Say how things are, in microseconds: no server is asked."""
-        state, servers = self._state, tuple(server_health(server) for server in self._servers)
+        state, servers = self._state, servers_health(self._database, self._redis)
         ok = state == "open" and all(server.ok for server in servers)
         return HealthReport(ok=ok, state=state, servers=servers, transactions=self._tally.counters)
 
@@ -231,7 +286,7 @@ class ConnectionManager(Sessions):
             return NOT_OPEN
         return await self._prober.async_probe(max_age_seconds=max_age_seconds)
 
-    def _begin_open(self) -> None:
+    def _begin_open(self) -> Opening:
         if not self._servers:
             raise ConfigurationError(
                 "neither a database nor a Redis is configured; set LEDGER_DB_DATABASE_SECRET_ID or "
@@ -241,8 +296,9 @@ class ConnectionManager(Sessions):
             if self._state != "not opened yet":
                 raise ManagerClosed(f"this manager is {self._state}; make a new one")
             self._state = "opening"
+        return Opening(self._servers, self._settings.startup_timeout_seconds)
 
-    def _end_open(self, began: float) -> None:
+    def _end_open(self, opening: Opening) -> None:
         with self._changing:
             # Somebody may have closed it meanwhile: then nothing may start any more.
             if self._state != "opening":
@@ -256,7 +312,7 @@ class ConnectionManager(Sessions):
             "manager.opened",
             extra={
                 "servers": [server.name for server in self._servers],
-                "seconds": round(time.monotonic() - began, 3),
+                "seconds": round(opening.seconds, 3),
             },
         )
 
@@ -272,6 +328,9 @@ class ConnectionManager(Sessions):
         with self._changing:
             self._state = "closed"
         log.info("manager.closed")
+
+    def _patience(self, seconds: float | None) -> Patience:
+        return Patience(seconds=self.settings.retry_patience_seconds if seconds is None else seconds)
 
     def _first_engine(self) -> Engine:
         # Made at first use, not before: a service that has only the other one needs no second pool.

@@ -1,7 +1,7 @@
 """What a manager knows about itself, in microseconds: it asks no server.  Nothing in it is secret."""
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 from sqlalchemy.pool import QueuePool
@@ -10,7 +10,7 @@ from ledger_db.credentials.provider import ProviderStatus
 from ledger_db.transactions.run import TransactionCounters
 
 if TYPE_CHECKING:
-    from ledger_db.credentials.provider import CredentialProvider
+    from ledger_db.connections.server import Database, Server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,28 +85,25 @@ class HealthReport:
         return asdict(self)
 
 
-class Server(Protocol):
-    """What has a health.  A database has ``made``, its engines so far, and ``options`` too."""
+def servers_health(database: "Database | None", redis: "Server | None") -> tuple[ServerHealth, ...]:
+    """Put together what is known about each server that there is."""
+    of_database = () if database is None else (_server_health(database, _pools(database)),)
+    of_redis = () if redis is None else (_server_health(redis),)
+    return of_database + of_redis
 
-    name: str
-    provider: "CredentialProvider"
 
-
-def server_health(server: Server) -> ServerHealth:
-    """Put together what is known about one server."""
+def _server_health(server: "Server", pools: tuple[PoolHealth, ...] = ()) -> ServerHealth:
     status = server.provider.status
-    database: Any = server
-    engines = getattr(database, "made", ())
-    pools = [pool_health(engine, database.options.capacity) for engine in engines]
-    return ServerHealth(
-        name=server.name,
-        ok=status.version is not None and not status.permanent,
-        credentials=status,
-        pools=tuple(pool for pool in pools if pool is not None),
-    )
+    ok = status.version is not None and not status.permanent
+    return ServerHealth(name=server.name, ok=ok, credentials=status, pools=pools)
 
 
-def pool_health(engine: Engine, capacity: int) -> PoolHealth | None:
+def _pools(database: "Database") -> tuple[PoolHealth, ...]:
+    known = (_pool_health(engine, database.options.capacity) for engine in database.made)
+    return tuple(pool for pool in known if pool is not None)
+
+
+def _pool_health(engine: Engine, capacity: int) -> PoolHealth | None:
     """Return the counters of the pool of *engine*; None for a kind that has none."""
     pool = engine.pool
     if not isinstance(pool, QueuePool):

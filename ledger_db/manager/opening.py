@@ -1,61 +1,109 @@
-"""How are all servers of a manager made ready at once, within one time for everything?"""
+"""
+How are all servers of a manager made ready at once, within one time for everything?
 
+    read    each secret, again and again until it is there
+    check   each server, again and again until it answers; an asynchronous half does so on its event loop
+"""
+
+import asyncio
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from concurrent.futures import FIRST_EXCEPTION, wait
+from functools import partial
+from typing import TYPE_CHECKING
 
-from ledger_db.connections.startup import all_within, check
+from ledger_db.background import in_thread
+from ledger_db.connections.startup import check
+from ledger_db.errors import ServerUnreachable
+from ledger_db.redaction import describe
 
 if TYPE_CHECKING:
-    from ledger_db.connections.redis_server import RedisServer
-    from ledger_db.connections.server import Database
+    from collections.abc import Callable, Sequence
 
-Server: TypeAlias = "Database | RedisServer"
+    from ledger_db.connections.server import Server
 
 
-def open_all(servers: Sequence[Server], timeout_seconds: float, *, connect: bool) -> None:
+class Opening:
     """
-    Read the credentials of all *servers* at the same time, and check each.
+    One attempt to open a manager, and the time that it has.
 
     Args:
         servers: What is to be opened.
 
-        timeout_seconds: For everything together.
-
-        connect: Whether a connection is opened too; the asynchronous engine has to do that on its loop.
-
-    Raises:
-        LedgerDBError: The first thing that went wrong; the rest is not waited for.
+        timeout_seconds: For everything together, from now on.
     """
-    openers = [_Opener(server, timeout_seconds, connect=connect) for server in servers]
 
-    def last_failure() -> BaseException | None:
-        return next((opener.failure for opener in openers if opener.failure is not None), None)
+    def __init__(self, servers: "Sequence[Server]", timeout_seconds: float) -> None:
+        self._servers = servers
+        self._timeout_seconds = timeout_seconds
+        self._began = time.monotonic()
+        # By the server's name, what it has met and is trying again.
+        self._met: dict[str, BaseException] = {}
 
-    all_within(timeout_seconds, *openers, last_failure=last_failure)
+    @property
+    def seconds(self) -> float:
+        """How long it has taken until now."""
+        return time.monotonic() - self._began
 
+    def make_ready(self) -> None:
+        """
+        Read the credentials of all servers at the same time, and connect to each.
 
-class _Opener:
-    """Opens one server within what is left of the time, and remembers what it met."""
+        Raises:
+            LedgerDBError: The first thing that went wrong; the rest is not waited for.
+        """
+        self._each(self._read_and_check)
 
-    def __init__(self, server: Server, timeout_seconds: float, *, connect: bool) -> None:
-        self.failure: BaseException | None = None
-        self._server = server
-        self._deadline = time.monotonic() + timeout_seconds
-        self._connect = connect
+    async def async_make_ready(self) -> None:
+        """Same as `make_ready`, but connections are opened on this event loop, to which they belong."""
+        # A source is read in threads in any case: it may be anybody's, and is synchronous.
+        await asyncio.to_thread(self._each, self._read)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for server in self._servers:
+                    group.create_task(server.async_check(timeout_seconds=self._left()))
+        except BaseExceptionGroup as failed:
+            # One is enough to say, and the caller expects a LedgerDBError.
+            first = failed.exceptions[0]
+        else:
+            return
+        raise first
 
-    def __str__(self) -> str:
-        return self._server.name
+    def _each(self, step: "Callable[[Server], None]") -> None:
+        """
+        Take *step* with all servers at once; the first that fails ends the wait.
 
-    def __call__(self) -> None:
-        provider = self._server.provider
-        check(provider.status.source, provider.load, timeout_seconds=self._left(), note=self._note)
-        self.failure = None
-        if self._connect:
-            self._server.check(timeout_seconds=self._left(), note=self._note)
+        Each has a daemon thread of its own: no timeout of a driver covers a resolver that hangs, and a thread
+        that never returns must not keep a process from ending.
+        """
+        running = {in_thread(partial(step, each), name="ledger_db-startup"): each for each in self._servers}
+        done, hanging = wait(running, self._timeout_seconds, FIRST_EXCEPTION)
+        for finished in done:
+            finished.result()
+        if hanging:
+            raise self._out_of_time([server.name for each, server in running.items() if each in hanging])
 
-    def _note(self, error: BaseException) -> None:
-        self.failure = error
+    def _read_and_check(self, server: "Server") -> None:
+        self._read(server)
+        server.check(timeout_seconds=self._left(), note=partial(self._note, server))
+
+    def _read(self, server: "Server") -> None:
+        provider, note = server.provider, partial(self._note, server)
+        check(provider.status.source, provider.load, timeout_seconds=self._left(), note=note)
+        self._met.pop(server.name, None)
+
+    def _note(self, server: "Server", error: BaseException) -> None:
+        self._met[server.name] = error
 
     def _left(self) -> float:
-        return max(0.1, self._deadline - time.monotonic())
+        return max(0.1, self._timeout_seconds - self.seconds)
+
+    def _out_of_time(self, hanging: list[str]) -> ServerUnreachable:
+        met = next((self._met[name] for name in hanging if name in self._met), None)
+        cause = "a connection attempt or a name lookup hangs" if met is None else describe(met)
+        error = ServerUnreachable(
+            f"startup did not end within {self._timeout_seconds:.1f} s, for {' and '.join(hanging)}: "
+            f"{cause}; check address, network and whether both sides speak TLS, or raise "
+            "LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
+        )
+        error.__cause__ = met
+        return error

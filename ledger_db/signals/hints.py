@@ -1,29 +1,15 @@
 """When is a server told to look at its secret, once a rotation of it was announced?"""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from ledger_db.answers.announcement import Announcement, is_same_secret
-from ledger_db.credentials.provider import CredentialProvider
+from ledger_db.connections.server import Follower
 
 # Two looks at one secret are at least this far apart, whatever is announced: a flood must not become one of
 # requests to Secrets Manager.
 FLOOR_SECONDS = 0.5
 # The announcement may be faster than Secrets Manager's replicas: look 0, 0.5, 1.5, 3.5 and 7.5 s after it.
 _LOOKS = 5
-
-
-class Server(Protocol):
-    """What follows a secret, and can be told to look at it."""
-
-    @property
-    def provider(self) -> CredentialProvider:
-        """Its source has the secret's id as its name."""
-        ...
-
-    def look_now(self) -> None:
-        """Read the secret now."""
-        ...
 
 
 class Hints:
@@ -33,7 +19,7 @@ class Hints:
     It has no clock: *now* is seconds on one that never goes back.
     """
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    def __init__(self, servers: Sequence[Follower]) -> None:
         self._hints = [_Hint(server) for server in servers]
 
     def take(self, announcement: Announcement, now: float) -> bool:
@@ -62,7 +48,7 @@ class Hints:
 class _Hint:
     """One server, and what it should find."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Follower) -> None:
         self.looks_left = 0
         self.due_at = 0.0
         self._server = server
@@ -71,6 +57,7 @@ class _Hint:
         self._looked_at: float | None = None
 
     def is_meant_by(self, announcement: Announcement) -> bool:
+        # The source of a secret has its id as its name.
         return is_same_secret(announcement.secret_id, self._server.provider.status.source)
 
     def want(self, version: str | None, now: float) -> None:

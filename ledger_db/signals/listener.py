@@ -18,10 +18,11 @@ from ledger_db.answers.announcement import parse
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
 from ledger_db.backoff import Backoff, equal_jitter
+from ledger_db.connections.server import Follower
 from ledger_db.errors import Retryable
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
-from ledger_db.signals.hints import Hints, Server
+from ledger_db.signals.hints import Hints
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class SignalListener:
     def __init__(
         self,
         subscribe: Callable[[], Channel],
-        servers: Sequence[Server],
+        servers: Sequence[Follower],
         *,
         now: Callable[[], float] = time.monotonic,
         spread: Callable[[], float] = random.random,

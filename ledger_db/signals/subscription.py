@@ -4,9 +4,6 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from ledger_db.connections import redis as clients
-from ledger_db.connections.login import Logins
-from ledger_db.connections.redis import RedisOptions
 from ledger_db.errors import ServerUnreachable
 
 
@@ -19,10 +16,15 @@ class Subscription:
     would be lost without anybody knowing.
 
     Everything but `hang_up` belongs to one thread.
+
+    Args:
+        connection: As `RedisServer.new_connection` makes it.
+
+        channel: Which one.
     """
 
-    def __init__(self, logins: Logins, options: RedisOptions, *, channel: str) -> None:
-        self._connection: Any = clients.create_connection(logins, options)
+    def __init__(self, connection: Any, channel: str) -> None:
+        self._connection = connection
         self._channel = channel
 
     def open(self) -> None:

@@ -56,9 +56,11 @@ async def async_open(settings: Settings) -> None:
 def test_what_only_a_person_can_mend_fails_at_once(
     environment: Sandbox, driver: str, change: dict[str, Any], expected: type[Exception], message: str
 ) -> None:
-    """Real servers, real drivers: one attempt, and the error says what it was."""
-    with pytest.raises(expected, match=message):
+    """Real servers, real drivers: one attempt, and the error says what it was, and what the driver said."""
+    with pytest.raises(expected, match=message) as failed:
         open_sync(settings_for(environment, database_driver=driver, **change))
+
+    assert failed.value.__cause__ is not None
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
@@ -74,8 +76,10 @@ async def test_the_same_on_an_event_loop(
     environment: Sandbox, driver: str, change: dict[str, Any], expected: type[Exception], message: str
 ) -> None:
     """asyncpg words things differently; the answer is the same."""
-    with pytest.raises(expected, match=message):
+    with pytest.raises(expected, match=message) as failed:
         await async_open(settings_for(environment, async_database_driver=driver, **change))
+
+    assert failed.value.__cause__ is not None
 
 
 @pytest.mark.parametrize(

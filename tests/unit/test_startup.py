@@ -3,11 +3,24 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from ledger_db import ConfigurationError, CredentialsInvalid, ServerUnreachable
-from ledger_db.connections.startup import all_within, async_check, check
+from ledger_db import (
+    ConfigurationError,
+    CredentialProvider,
+    Credentials,
+    CredentialsInvalid,
+    Password,
+    ServerUnreachable,
+)
+from ledger_db.connections.engines import EngineOptions
+from ledger_db.connections.startup import Note, async_check, check
+from ledger_db.manager.opening import Opening
+from ledger_db.sqlite.file import SqliteFile
+from ledger_db.sqlite.server import SqliteServer
+from ledger_db.testing import ScriptedSource
 
 REFUSED = ConnectionRefusedError(111, "Connection refused")
 NO_DATABASE = Exception('FATAL:  database "nope" does not exist')
@@ -76,12 +89,31 @@ async def test_an_attempt_that_hangs_is_cancelled() -> None:
         await async_check("x", asyncio.Event().wait, timeout_seconds=0.1)
 
 
+class Server(SqliteServer):
+    """Its credentials are known or not, and it is checked as told."""
+
+    def __init__(self, name: str, source: ScriptedSource, on_check: Callable[[], object]) -> None:
+        super().__init__(SqliteFile.of_url("sqlite://"), options=EngineOptions())
+        self.name = name
+        self.provider = CredentialProvider(source)
+        self.on_check = on_check
+
+    def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
+        """Do as told."""
+        self.on_check()
+
+
+KNOWN = Credentials("app", Password("pw"), "v1", "h", 1, "d")
+
+
 def test_a_thread_that_hangs_does_not_hold_the_start_up() -> None:
     """What no driver's timeout covers (a resolver) is left behind."""
     never = threading.Event()
+    well = Server("Redis", ScriptedSource(KNOWN), lambda: None)
+    hanging = Server("PostgreSQL", ScriptedSource(KNOWN), lambda: never.wait(30))
     try:
-        with pytest.raises(ServerUnreachable, match=r"did not end within 0\.1 s"):
-            all_within(0.1, lambda: never.wait(30), lambda: None)
+        with pytest.raises(ServerUnreachable, match=r"did not end within 0\.1 s, for PostgreSQL: "):
+            Opening([hanging, well], 0.1).make_ready()
     finally:
         never.set()
 
@@ -89,12 +121,10 @@ def test_a_thread_that_hangs_does_not_hold_the_start_up() -> None:
 def test_the_first_failure_ends_the_wait_for_the_others() -> None:
     """A malformed secret is reported at once, although another server is still being waited for."""
     never = threading.Event()
-
-    def fail() -> None:
-        raise CredentialsInvalid("field")
-
+    hanging = Server("PostgreSQL", ScriptedSource(KNOWN), lambda: never.wait(30))
+    malformed = Server("Redis", ScriptedSource(CredentialsInvalid("field")), lambda: None)
     try:
         with pytest.raises(CredentialsInvalid):
-            all_within(30, lambda: never.wait(30), fail)
+            Opening([hanging, malformed], 30).make_ready()
     finally:
         never.set()
