@@ -93,6 +93,10 @@ class RedisServer:
         """Read the secret now: somebody says that it changed."""
         self._watcher.look_now()
 
+    def new_async_client(self) -> AsyncRedis:
+        """Return a further asynchronous client, on whichever loop uses it; who asked for it closes it."""
+        return clients.create_async_redis(self._logins, self.options)
+
     def new_connection(self) -> Any:
         """Return a connection that belongs to no client, for one who only listens; not connected yet."""
         return clients.create_connection(self._logins, self.options)

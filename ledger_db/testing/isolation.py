@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from ledger_db.errors import ConfigurationError
-from ledger_db.manager.connection_manager import ConnectionManager
+from ledger_db.manager.view import ManagerView
 from ledger_db.testing.undone import Undone, UndoneAsync
 
 if TYPE_CHECKING:
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from ledger_db.manager.connection_manager import ConnectionManager
 
-class IsolatedManager(ConnectionManager):
+
+class IsolatedManager(ManagerView):
     """
     An open manager, seen through one transaction for each of its engines.
 
@@ -27,11 +29,10 @@ class IsolatedManager(ConnectionManager):
 
     __module__ = "ledger_db.testing"
 
-    # Not in __dict__, which is shared.
     __slots__ = ("_async_redis", "_async_undone", "_undone")
 
-    def __init__(self, manager: ConnectionManager) -> None:
-        self.__dict__ = manager.__dict__
+    def __init__(self, manager: "ConnectionManager") -> None:
+        super().__init__(manager)
         self._undone: Undone | None = None
         self._async_undone: UndoneAsync | None = None
         self._async_redis: AsyncRedis | None = None
@@ -59,17 +60,8 @@ class IsolatedManager(ConnectionManager):
     def async_redis(self) -> "AsyncRedis":
         """A client of this test's own: one lives on one event loop, and each test may have another."""
         if self._async_redis is None:
-            from ledger_db.connections.redis import create_async_redis  # noqa: PLC0415 - memory
-
-            server = self._open_redis()
-            self._async_redis = create_async_redis(server._logins, server.options)  # noqa: SLF001 - see above
+            self._async_redis = self.new_async_redis()
         return self._async_redis
-
-    def close(self) -> None:
-        """Do nothing: who opened the manager closes it."""
-
-    async def async_close(self) -> None:
-        """Do nothing: who opened the manager closes it."""
 
     def isolate(self) -> None:
         """Begin to undo what `engine` does."""
@@ -98,7 +90,7 @@ class IsolatedManager(ConnectionManager):
 
 
 @contextmanager
-def isolated(manager: ConnectionManager) -> Iterator[IsolatedManager]:
+def isolated(manager: "ConnectionManager") -> Iterator[IsolatedManager]:
     """
     Give a manager whose `engine` leaves nothing behind.
 
@@ -114,7 +106,7 @@ def isolated(manager: ConnectionManager) -> Iterator[IsolatedManager]:
 
 
 @asynccontextmanager
-async def async_isolated(manager: ConnectionManager) -> AsyncIterator[IsolatedManager]:
+async def async_isolated(manager: "ConnectionManager") -> AsyncIterator[IsolatedManager]:
     """Same as `isolated`, for `async_engine` too."""
     with isolated(manager) as one:
         one.async_isolate()
