@@ -2,7 +2,7 @@
 SQLAlchemy engines that log in with whatever is current.
 
 An engine is made once and stays the same object for ever.  `renew` replaces its stale idle connections in the
-background after a rotation; `try_out` tells whether credentials work before anybody depends on them.
+background after a rotation; `probe_with` tells whether credentials work before anybody depends on them.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.login import Logins
 from ledger_db.connections.pool_events import log_pool_events
-from ledger_db.connections.stamping import on_trial, stamp_connections
+from ledger_db.connections.stamping import logging_in_with, stamp_connections
 from ledger_db.connections.tls import asyncpg_security, libpq_security
 from ledger_db.credentials.model import Credentials
 from ledger_db.errors import ConfigurationError
@@ -169,33 +169,33 @@ class EngineFactory:
         return engine
 
 
-def ping(engine: Engine) -> None:
+def probe(engine: Engine) -> None:
     """Ask the server for a row."""
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))
 
 
-async def async_ping(engine: "AsyncEngine") -> None:
-    """Same as `ping`, on an event loop."""
+async def async_probe(engine: "AsyncEngine") -> None:
+    """Same as `probe`, on an event loop."""
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
 
 
-def try_out(engine: Engine, credentials: Credentials) -> None:
+def probe_with(engine: Engine, credentials: Credentials) -> None:
     """
     Log in with *credentials*, which need not be current, in one of the pool's own places.
 
     Raises:
         Exception: Whatever the driver raises; nothing but one idle connection is lost by it.
     """
-    with on_trial(credentials):
-        ping(engine)
+    with logging_in_with(credentials):
+        probe(engine)
 
 
-async def async_try_out(engine: "AsyncEngine", credentials: Credentials) -> None:
-    """Same as `try_out`, on an event loop."""
-    with on_trial(credentials):
-        await async_ping(engine)
+async def async_probe_with(engine: "AsyncEngine", credentials: Credentials) -> None:
+    """Same as `probe_with`, on an event loop."""
+    with logging_in_with(credentials):
+        await async_probe(engine)
 
 
 def renew(

@@ -66,13 +66,13 @@ class Pause:
 
 
 Step = Attempt | Look | Pause
-Outcome = Credentials | BaseException | None
-Procedure = Generator[Step, Outcome, None]
+Reply = Credentials | BaseException | None
+Procedure = Generator[Step, Reply, None]
 
 
 @dataclass(frozen=True, slots=True)
 class _CoolDown:
-    """Until then, logins with this version fail without asking the server."""
+    """An open circuit breaker: until then, logins with this version fail without asking the server."""
 
     version: str
     until: float
@@ -188,19 +188,19 @@ class Logins:
         try:
             step = next(procedure)
             while True:
-                outcome: Outcome = None
+                reply: Reply = None
                 if isinstance(step, Attempt):
                     try:
                         connection = connect(step.credentials)
                     except Exception as error:
                         if judge(error) is not Verdict.REFUSED:
                             raise
-                        outcome = error
+                        reply = error
                 elif isinstance(step, Look):
-                    outcome = look(step)
+                    reply = look(step)
                 else:
                     pause(step.seconds)
-                step = procedure.send(outcome)
+                step = procedure.send(reply)
         except StopIteration:
             return connection
         finally:
@@ -214,19 +214,19 @@ class Logins:
         try:
             step = next(procedure)
             while True:
-                outcome: Outcome = None
+                reply: Reply = None
                 if isinstance(step, Attempt):
                     try:
                         connection = await connect(step.credentials)
                     except Exception as error:
                         if judge(error) is not Verdict.REFUSED:
                             raise
-                        outcome = error
+                        reply = error
                 elif isinstance(step, Look):
-                    outcome = await self.async_look(step)
+                    reply = await self.async_look(step)
                 else:
                     await asyncio.sleep(step.seconds)
-                step = procedure.send(outcome)
+                step = procedure.send(reply)
         except StopIteration:
             return connection
         finally:
@@ -298,7 +298,7 @@ class _Login:
             if self._is_scout:
                 self._scouting.stand_down()
 
-    def _one_round(self) -> Generator[Step, Outcome, bool]:
+    def _one_round(self) -> Generator[Step, Reply, bool]:
         """Try everything that is worth trying now; True if something was accepted."""
         if self._somebody_was_accepted():
             self._tried.clear()
@@ -316,12 +316,12 @@ class _Login:
             self._tried.clear()
         return False
 
-    def _try_if_new(self, candidate: Outcome, *, seen: Credentials) -> Generator[Step, Outcome, bool]:
+    def _try_if_new(self, candidate: Reply, *, seen: Credentials) -> Generator[Step, Reply, bool]:
         if not isinstance(candidate, Credentials) or candidate.version in self._tried:
             return False
         return (yield from self._try(candidate, seen=seen))
 
-    def _try(self, credentials: Credentials, *, seen: Credentials) -> Generator[Step, Outcome, bool]:
+    def _try(self, credentials: Credentials, *, seen: Credentials) -> Generator[Step, Reply, bool]:
         """
         Attempt *credentials*, and adopt them if they work and are not *seen*.
 

@@ -67,7 +67,7 @@ class PostgresServer:
         self._making = threading.Lock()
         self._engine: Engine | None = None
         self._async_engine: AsyncEngine | None = None
-        provider.verify_with(self._verify)
+        provider.probe_with(self._probe_with)
         at_fork(in_child=self._after_fork)
 
     @property
@@ -100,7 +100,7 @@ class PostgresServer:
         """Connect and ask for a row; see `startup.check`."""
         # Whoever waits for this may give up and close everything before a slow login ends: its connection is
         # then closed on return, as the credentials were retired.
-        check(self._where(), lambda: engines.ping(self.engine), timeout_seconds=timeout_seconds, note=note)
+        check(self._where(), lambda: engines.probe(self.engine), timeout_seconds=timeout_seconds, note=note)
 
     async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the async engine; with the other one if its driver is not installed."""
@@ -108,11 +108,11 @@ class PostgresServer:
             await asyncio.to_thread(self.check, timeout_seconds=timeout_seconds)
             return
         engine = self.async_engine
-        await async_check(self._where(), lambda: engines.async_ping(engine), timeout_seconds=timeout_seconds)
+        await async_check(self._where(), lambda: engines.async_probe(engine), timeout_seconds=timeout_seconds)
 
     def probe(self) -> None:
         """Ask for a row on a connection apart from the pools, which may all be in use; see `Prober`."""
-        self._probe.ask()
+        self._probe.probe()
 
     def watch(self) -> None:
         """Follow rotations from now on."""
@@ -157,14 +157,14 @@ class PostgresServer:
         current = self.provider.current
         return f"{self.name} at {current.host}:{current.port}"
 
-    def _verify(self, credentials: Credentials) -> None:
+    def _probe_with(self, credentials: Credentials) -> None:
         """Log in with *credentials*; LoginRefused if the server does not take them."""
         try:
             if self._engine is not None:
-                engines.try_out(self._engine, credentials)
+                engines.probe_with(self._engine, credentials)
             elif self._async_engine is not None and self._loop.is_running:
                 patience = self.options.pool_timeout_seconds + self.options.connect_timeout_seconds
-                trial = engines.async_try_out(self._async_engine, credentials)
+                trial = engines.async_probe_with(self._async_engine, credentials)
                 self._loop.run(trial, timeout_seconds=patience)
             # Otherwise there is nothing to try them on: the first login will tell.
         except Exception as error:

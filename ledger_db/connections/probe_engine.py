@@ -43,7 +43,7 @@ class ProbeEngine:
         self._making = threading.Lock()
         at_fork(in_child=self._after_fork)
 
-    def ask(self) -> None:
+    def probe(self) -> None:
         """
         Ask the server for a row.
 
@@ -53,11 +53,11 @@ class ProbeEngine:
         """
         engine = self._made()
         try:
-            engines.ping(engine)
+            engines.probe(engine)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            engines.ping(engine)
+            engines.probe(engine)
 
     def renew(self, *, stopped: Callable[[], bool]) -> None:
         """Replace the connection if it is stale, so that none with old credentials stays on the server."""

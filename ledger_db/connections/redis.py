@@ -202,17 +202,17 @@ def create_connection(logins: Logins, options: RedisOptions) -> Any:
     return kind(retry=Retry(ExponentialWithJitterBackoff(), 0), protocol=2, **arguments)
 
 
-def ping(client: redis.Redis) -> None:
+def probe(client: redis.Redis) -> None:
     """Ask the server for a sign of life."""
     client.ping()
 
 
-async def async_ping(client: redis.asyncio.Redis) -> None:
-    """Same as `ping`, on an event loop."""
+async def async_probe(client: redis.asyncio.Redis) -> None:
+    """Same as `probe`, on an event loop."""
     await client.ping()
 
 
-def try_out(logins: Logins, credentials: Credentials, options: RedisOptions | None = None) -> None:
+def probe_with(logins: Logins, credentials: Credentials, options: RedisOptions | None = None) -> None:
     """
     Log in with *credentials*, which need not be current, on a connection of its own.
 

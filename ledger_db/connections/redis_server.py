@@ -46,7 +46,7 @@ class RedisServer:
         self._client: Redis | None = None
         self._probe_client: Redis | None = None
         self._async_client: AsyncRedis | None = None
-        provider.verify_with(self._verify)
+        provider.probe_with(self._probe_with)
         at_fork(in_child=self._after_fork)
 
     @property
@@ -71,19 +71,19 @@ class RedisServer:
 
     def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
         """Connect and ask for a sign of life; see `startup.check`."""
-        check(self._where(), lambda: clients.ping(self.client), timeout_seconds=timeout_seconds, note=note)
+        check(self._where(), lambda: clients.probe(self.client), timeout_seconds=timeout_seconds, note=note)
 
     async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the asynchronous client."""
         client = self.async_client
-        await async_check(self._where(), lambda: clients.async_ping(client), timeout_seconds=timeout_seconds)
+        await async_check(self._where(), lambda: clients.async_probe(client), timeout_seconds=timeout_seconds)
 
     def probe(self) -> None:
         """Ask for a sign of life on a connection apart from the clients'; see `Prober`."""
         with self._making:
             if self._probe_client is None:
                 self._probe_client = clients.create_redis(self._logins, _for_probes(self.options))
-        clients.ping(self._probe_client)
+        clients.probe(self._probe_client)
 
     def watch(self) -> None:
         """Follow rotations from now on."""
@@ -136,10 +136,10 @@ class RedisServer:
         current = self.provider.current
         return f"{self.name} at {current.host}:{current.port}"
 
-    def _verify(self, credentials: Credentials) -> None:
+    def _probe_with(self, credentials: Credentials) -> None:
         """Log in with *credentials*; LoginRefused if the server does not take them."""
         try:
-            clients.try_out(self._logins, credentials, self.options)
+            clients.probe_with(self._logins, credentials, self.options)
         except Exception as error:
             if judge(error) is Verdict.REFUSED:
                 raise LoginRefused(f"{self._where()} refused version {credentials.version}") from error

@@ -65,7 +65,7 @@ _trials = _Trials()
 
 
 @contextmanager
-def on_trial(credentials: Credentials) -> "Iterator[None]":
+def logging_in_with(credentials: Credentials) -> "Iterator[None]":
     """
     Make the next checkout of this thread or task log in with *credentials*, whatever is current.
 

@@ -25,7 +25,7 @@ from ledger_db.redaction import describe
 log: logging.Logger = logging.getLogger(__name__)
 
 Subscriber = Callable[[Credentials], None]
-Verifier = Callable[[Credentials], None]
+Probe = Callable[[Credentials], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ class CredentialProvider:
         self._posix_now = posix_now
         self._spread = spread
         self._subscribers: tuple[Subscriber, ...] = ()
-        self._verify: Verifier | None = None
+        self._probe: Probe | None = None
         self._doubt: _Doubt | None = None
         self._reads = SharedReads(source, self._schedule, now=now)
 
@@ -162,9 +162,9 @@ class CredentialProvider:
         """
         self._subscribers = (*self._subscribers, subscriber)
 
-    def verify_with(self, verifier: Verifier) -> None:
-        """Let *verifier* log in with what polling found before it is adopted; it raises if that fails."""
-        self._verify = verifier
+    def probe_with(self, probe: Probe) -> None:
+        """Let *probe* log in with what polling found before it is adopted; it raises if that fails."""
+        self._probe = probe
 
     def look(self, stage: Stage, after: str, timeout_seconds: float | None) -> Credentials | None:
         """
@@ -265,9 +265,9 @@ class CredentialProvider:
             self._note_problem(f"version {fresh.version} is not in use: the server refused it")
             return self._schedule.after_failure(doubt.refusals, self._spread())
         # A new token for the same sessions opens no connection, so there is nothing to try it on.
-        if self._verify is not None and fresh.stamp != current.stamp:
+        if self._probe is not None and fresh.stamp != current.stamp:
             try:
-                self._verify(fresh)
+                self._probe(fresh)
             except Exception as error:  # noqa: BLE001 - a driver may raise anything; the old ones stay in use
                 return self._postpone(fresh, doubt, error)
         self._doubt = None

@@ -25,7 +25,7 @@ from ledger_db.drill.plan import (
 from ledger_db.drill.report import (
     FAILURES_KEPT,
     DrillReport,
-    Outcome,
+    RequestRecord,
     RotationFigures,
     describe_failure,
     measure_latency,
@@ -223,7 +223,7 @@ class Drill:
             secret_reads=self._secret_reads - reads_so_far - self._plan.own_secret_reads.get(strategy, 0),
         )
 
-    def _account(self, *, until: float) -> tuple[list[Outcome], list[Sample]]:
+    def _account(self, *, until: float) -> tuple[list[RequestRecord], list[Sample]]:
         """Take everything that happened before *until* and was not taken yet, and add it to the totals."""
         outcomes = self._load.take_outcomes(until=until)
         samples = self._sampler.take(until=until)

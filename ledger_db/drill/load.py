@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from ledger_db.drill.report import Outcome
+from ledger_db.drill.report import RequestRecord
 
 ANSWER_TIMEOUT_SECONDS = 20.0
 """Longer than the manager's patience with a refused login and its wait for the pool together."""
@@ -114,9 +114,9 @@ class Load:
         self._pause_seconds = pause_seconds
         self._most_requests = most_requests
         self._transport = transport
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[RequestRecord] = []
 
-    def take_outcomes(self, *, until: float) -> list[Outcome]:
+    def take_outcomes(self, *, until: float) -> list[RequestRecord]:
         """
         Hand over the outcomes of answered requests that started before *until*, each of them once.
 
@@ -155,7 +155,7 @@ class Load:
     def _enough(self) -> bool:
         return self._most_requests is not None and self.requests >= self._most_requests
 
-    async def _send(self, client: int, service: httpx.AsyncClient, request: RequestPlan) -> Outcome:
+    async def _send(self, client: int, service: httpx.AsyncClient, request: RequestPlan) -> RequestRecord:
         started = time.monotonic()
         status = None
         try:
@@ -170,7 +170,7 @@ class Load:
             )
         except Exception as error:  # noqa: BLE001 - no answer, or one that the workload can not even read
             problem = f"{type(error).__name__}: {error}"
-        return Outcome(
+        return RequestRecord(
             name=request.name,
             started=started,
             seconds=time.monotonic() - started,

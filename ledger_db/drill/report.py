@@ -14,7 +14,7 @@ FAILURES_KEPT = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RequestRecord:
     """
     One request and what became of it.
 
@@ -180,13 +180,13 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     return sorted(values)[max(rank, 1) - 1]
 
 
-def measure_latency(outcomes: Iterable[Outcome]) -> Latency:
+def measure_latency(outcomes: Iterable[RequestRecord]) -> Latency:
     """Summarise how long *outcomes* took, failed ones included: waiting for a failure is waiting."""
     times_ms = [outcome.seconds * 1000 for outcome in outcomes]
     return Latency(p50_ms=percentile(times_ms, 50), p99_ms=percentile(times_ms, 99))
 
 
-def describe_failure(outcome: Outcome, *, since: float) -> str:
+def describe_failure(outcome: RequestRecord, *, since: float) -> str:
     """Put a failed *outcome* into one line; *since* is when the drill began."""
     status = "no answer" if outcome.status is None else f"status {outcome.status}"
     return (

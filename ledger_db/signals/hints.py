@@ -1,4 +1,4 @@
-"""When is a server told to look at its secret, once a rotation of it was announced?"""
+"""Debounces announcements: when is a server told to look, once a rotation of its secret was announced?"""
 
 from collections.abc import Sequence
 

@@ -83,7 +83,7 @@ class SqliteServer:
 
         def probe() -> None:
             self._prepare()
-            engines.ping(self.engine.execution_options(postgresql_readonly=True))
+            engines.probe(self.engine.execution_options(postgresql_readonly=True))
 
         check(self._where(), probe, timeout_seconds=timeout_seconds, note=note)
 
@@ -96,7 +96,7 @@ class SqliteServer:
 
         async def probe() -> None:
             await asyncio.to_thread(self._prepare)
-            await engines.async_ping(engine)
+            await engines.async_probe(engine)
 
         await async_check(self._where(), probe, timeout_seconds=timeout_seconds)
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from ledger_db.drill.load import Load, RequestPlan
-from ledger_db.drill.report import Outcome
+from ledger_db.drill.report import RequestRecord
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -32,7 +32,9 @@ class CountingWorkload:
         return ()
 
 
-async def run_load(handler: Handler, *, requests: int = 6, clients: int = 2) -> tuple[Load, list[Outcome]]:
+async def run_load(
+    handler: Handler, *, requests: int = 6, clients: int = 2
+) -> tuple[Load, list[RequestRecord]]:
     """Send some requests to *handler* and return what became of them."""
     load = Load(
         "http://service",
@@ -110,7 +112,7 @@ async def test_outcomes_are_handed_over_once_and_by_their_start() -> None:
     """Every request belongs to exactly one stretch of time."""
     load, _ = await run_load(answer_right, requests=0)
     load._outcomes = [
-        Outcome("ask", started=at, seconds=9, status=200, problem=None) for at in (1.0, 2.0, 3.0)
+        RequestRecord("ask", started=at, seconds=9, status=200, problem=None) for at in (1.0, 2.0, 3.0)
     ]
 
     assert [outcome.started for outcome in load.take_outcomes(until=3.0)] == [1.0, 2.0]

@@ -26,7 +26,7 @@ from starlette.responses import Response
 
 from ledger_db import errors
 from ledger_db.answers.secret import Password
-from ledger_db.connections.engines import EngineFactory, async_ping
+from ledger_db.connections.engines import EngineFactory, async_probe
 from ledger_db.connections.login import Logins
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
@@ -136,7 +136,7 @@ async def failed_login(error: Exception) -> Exception:
 
     with mock.patch.object(engine.sync_engine.dialect, "connect", connect):
         try:
-            await async_ping(engine)
+            await async_probe(engine)
         except OperationalError as raised:
             return raised
     raise AssertionError

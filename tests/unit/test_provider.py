@@ -74,7 +74,7 @@ def test_polling_adopts_nothing_that_cannot_log_in() -> None:
         if len(tried) < 3:
             raise LoginRefused("refused")
 
-    provider.verify_with(verify)
+    provider.probe_with(verify)
     waits = []
     while provider.current != V2:
         waits.append(provider.tick())
@@ -93,7 +93,7 @@ def test_a_doubted_version_is_not_tried_at_every_look() -> None:
         tried.append(credentials.version)
         raise LoginRefused("refused")
 
-    provider.verify_with(verify)
+    provider.probe_with(verify)
     for _ in range(20):
         provider.tick()
 
@@ -109,7 +109,7 @@ def test_a_full_pool_is_no_reason_to_doubt_a_password() -> None:
         tried.append(credentials.version)
         raise ServerUnreachable("no free connection")
 
-    provider.verify_with(verify)
+    provider.probe_with(verify)
 
     assert [provider.tick() for _ in range(3)] == [1, 1, 1]
     assert len(tried) == 3
@@ -134,7 +134,7 @@ def test_polling_does_not_hurry_back_to_what_was_refused() -> None:
     """While a rotation is stuck, AWSCURRENT still names the old version: it is not tried again at once."""
     provider = loaded(ScriptedSource(V1))
     tried: list[str] = []
-    provider.verify_with(lambda credentials: tried.append(credentials.version))
+    provider.probe_with(lambda credentials: tried.append(credentials.version))
     provider.adopt(V2, instead_of="v1")
 
     provider.tick()
@@ -147,7 +147,7 @@ def test_a_rotation_that_was_rolled_back_is_followed_in_the_end() -> None:
     """The old version becomes current again once it logs in."""
     clock = ManualClock()
     provider = loaded(ScriptedSource(V1), clock)
-    provider.verify_with(lambda credentials: None)
+    provider.probe_with(lambda credentials: None)
     provider.adopt(V2, instead_of="v1")
 
     clock.advance(1.0)
@@ -161,7 +161,7 @@ def test_a_new_token_needs_no_trial() -> None:
     old, new = version("t1", stamp="iam", expires_at=1900), version("t2", stamp="iam", expires_at=2800)
     clock = ManualClock(1000.0)
     provider = loaded(ScriptedSource(old, new), clock)
-    provider.verify_with(lambda credentials: pytest.fail("tried"))
+    provider.probe_with(lambda credentials: pytest.fail("tried"))
 
     clock.advance(800.0)
     wait = provider.tick()

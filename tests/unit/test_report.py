@@ -10,7 +10,7 @@ from ledger_db.drill.plan import DrillPlan, Progress
 from ledger_db.drill.report import (
     DrillReport,
     Latency,
-    Outcome,
+    RequestRecord,
     RotationFigures,
     describe_failure,
     measure_latency,
@@ -42,9 +42,11 @@ GOOD = DrillReport(
 )
 
 
-def outcome(*, started: float = 0.0, milliseconds: float = 1.0, status: int | None = 200) -> Outcome:
+def outcome(*, started: float = 0.0, milliseconds: float = 1.0, status: int | None = 200) -> RequestRecord:
     """Make an outcome of a request."""
-    return Outcome(name="append", started=started, seconds=milliseconds / 1000, status=status, problem=None)
+    return RequestRecord(
+        name="append", started=started, seconds=milliseconds / 1000, status=status, problem=None
+    )
 
 
 @pytest.mark.parametrize(
