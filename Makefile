@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?=
+EVERYTHING := '.[async,cli,fastapi,migrations,psycopg,sandbox,sqlite]'
+OLDEST := $(patsubst %,tests/integration/test_%.py,fastapi_sessions pools repository rotation run sessions signals startup)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -14,6 +16,13 @@ run: setup ## The Trust Ledger service on real servers while its passwords rotat
 
 test: setup ## The whole test suite, against real servers; each core has a set of its own
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test-oldest: build/lowest/.ready ## What depends on other people's versions most, on the lowest that are allowed
+	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(OLDEST)
+
+test-versions: build/lowest/.ready build/newest/.ready ## The whole suite on the lowest versions, and on what an index has today
+	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	build/newest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: setup ## Format, lint, types, layers, docs: what CI runs first
 	$(BIN)/ruff format --check .
@@ -68,7 +77,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "ledger-db needs Python 3.11 or newer; this is $$($(PYTHON) --version). Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[async,cli,fastapi,migrations,psycopg,sandbox,sqlite]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e $(EVERYTHING) --group dev
+	@touch $@
+
+# The newest is what an index has on the day; remove build/newest for that of another.
+build/lowest/.ready: PINS := -c constraints-lowest.txt
+build/lowest/.ready build/newest/.ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(@D)/bin/python -m pip install --quiet $(PINS) -e $(EVERYTHING) --group test
 	@touch $@
 
 # Of their own: they want other versions of what the tests want too.
@@ -81,4 +98,4 @@ build/lint/.ready:
 build/localstack/.ready: localstack/constraints-py312.txt $(wildcard localstack/plugins/*.toml localstack/plugins/*/*.py) | $(VENV)/.ready
 	$(BIN)/python -m localstack.install
 
-.PHONY: help setup run test check cases drill bench sandbox localstack test-localstack package deploy undeploy infra clean
+.PHONY: help setup run test test-oldest test-versions check cases drill bench sandbox localstack test-localstack package deploy undeploy infra clean

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.util import await_
+from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 # A session ends within milliseconds.  A server that is gone for good does not answer at all, and a pool full
@@ -50,7 +50,7 @@ def _completely(close: Close, *, on_loop: bool) -> Close:
         try:
             close(connection)
             if line is not None and on_loop:
-                await_(_async_end_of_line(line))
+                await_only(_async_end_of_line(line))
             elif line is not None:
                 _end_of_line(line)
         finally:

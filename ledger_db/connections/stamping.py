@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.util import await_
+from sqlalchemy.util import await_only
 
 from ledger_db.connections.login import Logins, Look
 from ledger_db.credentials.model import Credentials
@@ -158,10 +158,10 @@ def _run(logins: Logins, log_in: Any, dialect: "Dialect") -> "DBAPIConnection":
 
     # These run inside SQLAlchemy's greenlet, on the loop's thread, and let the loop go on meanwhile.
     def look(step: Look) -> Credentials | None:
-        return await_(logins.async_look(step))
+        return await_only(logins.async_look(step))
 
     def pause(seconds: float) -> None:
-        await_(asyncio.sleep(seconds))
+        await_only(asyncio.sleep(seconds))
 
     return cast("DBAPIConnection", logins.run(log_in, look=look, pause=pause))
 

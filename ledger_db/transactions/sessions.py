@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, get_args
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+_AnyEngine = TypeVar("_AnyEngine", Engine, "AsyncEngine")
 
 IsolationLevel = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
@@ -68,20 +70,18 @@ class SessionOptions:
                 f"{_LONGEST_TIMEOUT_SECONDS:.0f} s, or None for the server's default"
             )
 
-    def execution_options(self) -> dict[str, Any]:
-        """Return them as SQLAlchemy's."""
-        if self is NO_OPTIONS:
-            return _NONE
+    def bind_to(self, engine: _AnyEngine) -> _AnyEngine:
+        """Return *engine*, or another face of it whose transactions begin as was asked for."""
         options: dict[str, Any] = {}
         if self.isolation_level is not None:
             options["isolation_level"] = self.isolation_level
         if self.read_only:
             options["postgresql_readonly"] = True
-        return options
+        # Pool, dialect and listeners are shared.  A Session takes options itself only since SQLAlchemy 2.1.
+        return engine.execution_options(**options) if options else engine
 
 
 NO_OPTIONS = SessionOptions()
-_NONE: dict[str, Any] = {}
 
 
 class ManagedSession(Session):
@@ -105,11 +105,10 @@ class ManagedSession(Session):
 def open_session(engine: Engine, options: SessionOptions) -> Session:
     """Return a session that was not used yet; it cannot be used again once it is closed."""
     session = ManagedSession(
-        engine,
+        options.bind_to(engine),
         expire_on_commit=False,
         # A session that is used after its request would quietly check out a connection for good.
         close_resets_only=False,
-        execution_options=options.execution_options(),
     )
     session.options = options
     return session
@@ -118,10 +117,9 @@ def open_session(engine: Engine, options: SessionOptions) -> Session:
 def async_open_session(engine: "AsyncEngine", options: SessionOptions) -> "AsyncSession":
     """Same as `open_session`, for an event loop."""
     session = _async_session_class()(
-        engine,
+        options.bind_to(engine),
         expire_on_commit=False,
         close_resets_only=False,
-        execution_options=options.execution_options(),
         sync_session_class=ManagedSession,
     )
     cast("ManagedSession", session.sync_session).options = options

@@ -51,7 +51,7 @@ def app() -> FastAPI:
 
     @service.get("/kinds")
     def kinds(session: SessionDep, manual: ManualSessionDep, read_only: ReadOnlySessionDep) -> list[int]:
-        return [id(each.get_bind()) for each in (session, manual, read_only)]
+        return [id(each.get_bind().engine.pool) for each in (session, manual, read_only)]
 
     @service.get("/factory")
     def factory(sessions: SessionFactoryDep) -> int:
@@ -89,7 +89,7 @@ async def test_every_dependency_obeys(app: FastAPI, one: IsolatedManager) -> Non
     """Whichever session an endpoint takes, it is one of the test's, in mounted applications too."""
     with override_manager(app, one):
         async with client_of(app) as client:
-            assert (await client.get("/kinds")).json() == [id(one.engine)] * 3
+            assert (await client.get("/kinds")).json() == [id(one.engine.pool)] * 3
             assert (await client.get("/factory")).json() == id(one.engine)
             assert (await client.get("/async-kinds")).json() == [id(one.async_engine.sync_engine)] * 2
         assert await manager_in_use(app) == id(one)

@@ -6,12 +6,16 @@ server and is done, or does not reach it, and in both cases the client's connect
 """
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from typing import Literal
 
 Cut = Literal["before", "after"]
+
+# Not READ COMMITTED, with which some clients begin.
+_COMMIT = re.compile(rb"COMMIT\b")
 
 
 class CommitCutter:
@@ -75,7 +79,7 @@ class CommitCutter:
 
     def _decide(self, chunk: bytes) -> Cut | None:
         with self._deciding:
-            if self._armed is None or b"COMMIT" not in chunk:
+            if self._armed is None or not _COMMIT.search(chunk):
                 return None
             how, self._armed = self._armed, None
             self.cut += 1

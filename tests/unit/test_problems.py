@@ -331,7 +331,7 @@ async def test_errors_of_the_framework_are_problem_documents_too_if_wanted() -> 
     ("error", "expected"),
     [
         (HTTPException(409, {"keys": [1, 2]}), {"title": "Conflict", "errors": {"keys": [1, 2]}}),
-        (HTTPException(599), {"title": "Error", "detail": ""}),
+        (HTTPException(599, ""), {"title": "Error", "detail": ""}),
         (HTTPException(400, "half \ud800"), {"title": "Bad Request", "detail": "half \ud800"}),
     ],
     ids=["a detail that is no text", "a status without a name", "half a character"],
