@@ -41,7 +41,7 @@ def front_door(
 
     def find(name: str) -> object:
         if name == "__all__":
-            return names()
+            return [name for name in names() if not name.startswith("_")]
         if name not in names():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         try:

@@ -11,8 +11,9 @@ whoever has any of these says here how to begin anew:
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeAlias, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakMethod
 
 if TYPE_CHECKING:
     from types import MethodType
@@ -59,16 +60,26 @@ class _Methods:
     """Those of one moment, weakly: being known here must not keep anybody alive."""
 
     def __init__(self) -> None:
-        self._methods: WeakKeyDictionary[object, Callable[[object], Continue]] = WeakKeyDictionary()
+        # By identity: two objects that are equal are two, and some cannot be hashed.
+        self._methods: dict[int, WeakMethod[Renewal]] = {}
 
     def add(self, method: Renewal) -> None:
-        bound = cast("MethodType", method)
-        self._methods[bound.__self__] = bound.__func__
+        owner = id(cast("MethodType", method).__self__)
+        self._methods[owner] = WeakMethod(method, lambda _: self._methods.pop(owner, None))
 
     def __call__(self) -> None:
-        for go_on in [renew(owner) for owner, renew in list(self._methods.items())]:
-            if go_on is not None:
-                go_on()
+        # Each is called whatever becomes of the others: a lock that stays the parent's never opens again.
+        with ExitStack() as then, ExitStack() as first:
+            for weak in list(self._methods.values()):
+                renew = weak()
+                if renew is not None:
+                    first.callback(_renew, renew, then)
+
+
+def _renew(renew: Renewal, then: ExitStack) -> None:
+    go_on = renew()
+    if go_on is not None:
+        then.callback(go_on)
 
 
 _kept: list[object] = []

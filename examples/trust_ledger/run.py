@@ -82,6 +82,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--every has to be more than a second longer than --window, or rotations overlap")
     if options.port is not None and not 0 < options.port < 65_536:
         parser.error("--port has to be between 1 and 65535")
+    if options.seconds is not None and not options.seconds >= 1:
+        parser.error("--seconds has to be at least 1, or no request is sent")
     if options.clients < 1:
         parser.error("--clients has to be at least 1")
     return options

@@ -21,6 +21,7 @@ class Cause(Enum):
     EXPIRED = "the AWS session has expired"
     NO_KEYS = "there are no AWS credentials"
     NO_REGION = "no region is set"
+    NO_SDK = "boto3 is not installed"
     SETTINGS = "the AWS settings of this process are wrong"
     NOT_YET = "the role's credentials did not come"
     DENIED = "access is denied"
@@ -87,8 +88,8 @@ _TABLE: Final = (
         _NEW_SESSION,
         "SSOError LoginError TokenRetrievalError RefreshWithMFAUnsupportedError",
     ),
-    # A role's is renewed by who gave it, and botocore asks for it; RuntimeError is what it raises until then.
-    _Row(Cause.EXPIRED, True, _NEW_SESSION, "ExpiredToken ExpiredTokenException RuntimeError"),
+    # A role's is renewed by who gave it, and botocore asks for it.
+    _Row(Cause.EXPIRED, True, _NEW_SESSION, "ExpiredToken ExpiredTokenException"),
     _Row(
         Cause.NO_KEYS,
         False,
@@ -97,6 +98,7 @@ _TABLE: Final = (
         "MissingAuthenticationToken MissingAuthenticationTokenException",
     ),
     _Row(Cause.NO_REGION, False, "set AWS_REGION", "NoRegionError"),
+    _Row(Cause.NO_SDK, False, "pip install boto3", "ImportError"),
     _Row(
         Cause.SETTINGS,
         False,
@@ -117,6 +119,12 @@ _TABLE: Final = (
         False,
         "allow {action} on it; where AWS names KMS, allow the use of its key",
         "AccessDenied AccessDeniedException AuthorizationError NotAuthorized UnauthorizedOperation",
+    ),
+    _Row(
+        Cause.DENIED,
+        False,
+        "look at the trust policy of the role, and at its identity provider",
+        "InvalidIdentityToken InvalidIdentityTokenException",
     ),
     _Row(
         Cause.CLOCK,
@@ -157,7 +165,7 @@ _TABLE: Final = (
         Cause.NOT_AWS,
         True,
         f"{_IF_IT_GOES_ON} look at what stands in between: a proxy, another endpoint",
-        "AnswerProblem AttributeError LookupError TypeError ResponseParserError",
+        "AnswerProblem AttributeError LookupError TypeError RecursionError UnicodeError ResponseParserError",
     ),
     _Row(
         Cause.MISSING,
@@ -190,9 +198,11 @@ _FOR_CREDENTIALS: Final[Mapping[str, str]] = {
     "AssumeRoleWithWebIdentity": "sts",
     "GetRoleCredentials": "sso",
 }
+# botocore's own word, as a bare RuntimeError, while it waits for whoever renews a role's credentials.
+_STILL_EXPIRED: Final = "refreshed credentials are still expired"
 _SERVER_ERROR: Final = 500
 _MOST_CHARACTERS: Final = 400
-_USER_INFO: Final = re.compile(r"//[^/@\s]*@")
+_USER_INFO: Final = re.compile(r"//[^/\s]*@")
 
 
 def refusal_of(error: Exception, service: str, *, repeat: bool = True) -> Refusal:
@@ -210,6 +220,8 @@ def refusal_of(error: Exception, service: str, *, repeat: bool = True) -> Refusa
     if operation is not None:
         return _answered(error, str(operation), service, repeat=repeat)
     row = next((_ROWS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _ROWS), _UNKNOWN)
+    if isinstance(error, RuntimeError) and _STILL_EXPIRED in str(error):
+        row = _ROWS["ExpiredToken"]
     words = _one_line(str(error)) if repeat and row.cause not in _NOT_REPEATED else ""
     detail = f"{type(error).__name__}: {words}" if words else type(error).__name__
     return Refusal(

@@ -73,23 +73,31 @@ _UNREACHABLE: Final = frozenset(
 )
 
 
-def find(error: BaseException) -> Finding:
-    """Return what *error*, raised while connecting or logging in, means; its causes are looked at too."""
-    for link in _chain(error):
+def find(error: BaseException, *, but: BaseException | None = None) -> Finding:
+    """
+    Return what *error*, raised while connecting or logging in, means; its causes are looked at too.
+
+    Args:
+        error: What the driver raised, or who wrapped that.
+
+        but: What was being handled already when the driver was called (`sys.exception`): Python makes it a
+            context of *error*, and it says nothing about this login.
+    """
+    for link in _chain(error, but):
         finding = _find_in(link)
         if finding is not None:
             return finding
     return UNKNOWN
 
 
-def judge(error: BaseException) -> Verdict:
+def judge(error: BaseException, *, but: BaseException | None = None) -> Verdict:
     """Return what *error* asks for; as `find`."""
-    return find(error).reason.verdict
+    return find(error, but=but).reason.verdict
 
 
 def sqlstate_of(error: BaseException) -> str | None:
     """Return the SQLSTATE of *error* or of what caused it; None where the driver gives none."""
-    return next((code for link in _chain(error) if (code := own_sqlstate(link)) is not None), None)
+    return next((code for link in _chain(error, None) if (code := own_sqlstate(link)) is not None), None)
 
 
 def _find_in(error: BaseException) -> Finding | None:
@@ -114,9 +122,9 @@ def _rows_for(error: BaseException) -> tuple[Text, ...]:
     return (redis.TEXTS if is_of_redis else postgres.TEXTS) + _ON_THE_WAY
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield *error*, the driver error that SQLAlchemy wrapped, and their causes, each once."""
-    seen: set[int] = set()
+def _chain(error: BaseException, but: BaseException | None) -> Iterator[BaseException]:
+    """Yield *error*, the driver error that SQLAlchemy wrapped, and their causes, once, as far as *but*."""
+    seen = {id(but)}
     waiting: list[BaseException | None] = [error]
     while waiting:
         link = waiting.pop(0)

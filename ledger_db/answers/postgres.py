@@ -63,7 +63,7 @@ SQLSTATES: Final[dict[str, Finding]] = {
     "57P05": Finding(Reason.NOT_READY, "the server ended an idle session"),  # idle_session_timeout
     "57014": Finding(Reason.NOT_READY, "a statement took too long"),  # query_canceled
     "57": _STARTING,  # operator_intervention: admin_shutdown, crash_shutdown, cannot_connect_now
-    "55006": Finding(Reason.NOT_READY, "the database is being cloned"),  # object_in_use
+    "55006": Finding(Reason.NOT_READY, "somebody else is using the database, or copying it"),  # object_in_use
     "55P03": Finding(Reason.NOT_READY, "a lock was not free in time"),  # lock_not_available
     "53300": _NO_PLACE,  # too_many_connections
     "53": Finding(Reason.TOO_MANY_CONNECTIONS, "the server is out of resources"),  # insufficient_resources

@@ -7,6 +7,7 @@ rotation read it here, so that neither takes what the other one refuses.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ ENGINES: Final[Mapping[Server, frozenset[str]]] = {
 
 PORTS: Final[Mapping[Server, int]] = {"PostgreSQL": 5432, "Redis": 6379}
 
+# int() itself takes underscores, signs and the digits of other scripts, and refuses thousands of them.
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 # AWS's own rotation code connects to "postgres" where a secret names no database.  A dbInstanceIdentifier
 # names the instance, not a database on it.
 _DATABASES: Final[Mapping[Server, str]] = {"PostgreSQL": "postgres", "Redis": "0"}
@@ -85,10 +88,7 @@ class Secret:
     @property
     def password(self) -> Password:
         """The password; its repr is masked."""
-        password = self.text("password")
-        if "\x00" in password:
-            raise self.problem("password", "a text without the character NUL, which no server accepts")
-        return Password(password)
+        return Password(self.text("password"))
 
     @property
     def host(self) -> str:
@@ -108,7 +108,7 @@ class Secret:
 
     def check(self, server: Server) -> None:
         """
-        Insist on all that a login to a *server* needs but for its address, which may be given elsewhere.
+        Insist on all that a login to a *server* needs.
 
         Raises:
             SecretProblem: Names the first field that is wrong.
@@ -116,6 +116,9 @@ class Secret:
         self.check_engine(server)
         # Asking for a field is checking it.
         _ = self.username_for(server), self.password, self.port(server), self.database(server)
+        # A cluster of Redis is named node by node.
+        if self.fields.get("nodes") is None:
+            _ = self.host
 
     def username_for(self, server: Server) -> str:
         """Return who logs in to a *server*."""
@@ -129,7 +132,7 @@ class Secret:
         port = self.fields.get("port")
         if port is None:
             return PORTS[server]
-        if isinstance(port, str) and port.strip().isascii() and port.strip().isdecimal():
+        if isinstance(port, str) and _NUMBER.fullmatch(port.strip()):
             port = int(port)
         # bool is an int in Python, and no port.
         if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
@@ -141,12 +144,13 @@ class Secret:
         for name in ("dbname", "database"):
             value = self.fields.get(name)
             if server == "Redis" and isinstance(value, int) and not isinstance(value, bool):
-                return str(value)
-            if value is not None:
-                text = self.text(name)
-                if server == "Redis" and not (text.isascii() and text.isdecimal()):
+                value = str(value)
+            if server == "Redis" and value is not None:
+                if not isinstance(value, str) or not _NUMBER.fullmatch(value):
                     raise self.problem(name, "the number of a Redis database, or nothing")
-                return text
+                return value
+            if value is not None:
+                return self.text(name)
         return _DATABASES[server]
 
     def text(self, name: str, *, expected: str = "a non-empty text") -> str:
@@ -159,6 +163,8 @@ class Secret:
         found = self.fields.get(name)
         if not isinstance(found, str) or not found:
             raise self.problem(name, expected)
+        if "\x00" in found:
+            raise self.problem(name, "a text without the character NUL, which no server accepts")
         return found
 
     def problem(self, name: str, expected: str) -> SecretProblem:
@@ -187,7 +193,7 @@ def secret_in(answer: Mapping[str, Any], *, name: str) -> Secret:
     fields: object = None
     # Nothing is raised in place of these errors while they are handled: they carry the whole secret as an
     # attribute, and a new one would hold on to them as its context.
-    with suppress(UnicodeDecodeError, json.JSONDecodeError):
+    with suppress(ValueError, RecursionError):
         fields = json.loads(text)
     if not isinstance(fields, dict):
         raise SecretProblem(

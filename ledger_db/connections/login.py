@@ -19,6 +19,7 @@ is sent what came of it.  `log_in` runs it with blocking calls, `async_log_in` o
 import asyncio
 import logging
 import random
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -183,7 +184,7 @@ class Logins:
         pause: Callable[[float], None],
     ) -> T:
         """Same as `log_in`, for a caller that must not block in *look* and *pause* its own way."""
-        procedure = self.procedure()
+        procedure, handled_already = self.procedure(), sys.exception()
         connection: T
         try:
             step = next(procedure)
@@ -193,7 +194,7 @@ class Logins:
                     try:
                         connection = connect(step.credentials)
                     except Exception as error:
-                        if judge(error) is not Verdict.REFUSED:
+                        if judge(error, but=handled_already) is not Verdict.REFUSED:
                             raise
                         reply = error
                 elif isinstance(step, Look):
@@ -209,7 +210,7 @@ class Logins:
 
     async def async_log_in(self, connect: Callable[[Credentials], Awaitable[T]]) -> T:
         """Same as `log_in`, on an event loop; reads of the source run in a thread."""
-        procedure = self.procedure()
+        procedure, handled_already = self.procedure(), sys.exception()
         connection: T
         try:
             step = next(procedure)
@@ -219,7 +220,7 @@ class Logins:
                     try:
                         connection = await connect(step.credentials)
                     except Exception as error:
-                        if judge(error) is not Verdict.REFUSED:
+                        if judge(error, but=handled_already) is not Verdict.REFUSED:
                             raise
                         reply = error
                 elif isinstance(step, Look):

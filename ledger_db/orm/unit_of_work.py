@@ -46,7 +46,7 @@ class Begins(Protocol):
         """Return a transaction that commits at the end of its block."""
 
 
-class BeginsAsync(Protocol):
+class AsyncBegins(Protocol):
     """A `ConnectionManager`, on an event loop."""
 
     def async_begin(self, **options: Unpack[SessionArguments]) -> "AbstractAsyncContextManager[AsyncSession]":
@@ -204,7 +204,7 @@ class AsyncUnitOfWork(_Work["AsyncSession"]):
 
     __module__ = "ledger_db"
 
-    def __init__(self, db: BeginsAsync | BeginsOnLoop, **options: Unpack[SessionArguments]) -> None:
+    def __init__(self, db: AsyncBegins | BeginsOnLoop, **options: Unpack[SessionArguments]) -> None:
         super().__init__()
         begin = getattr(db, "async_begin", None) or cast("BeginsOnLoop", db).begin
         self._transaction: AbstractAsyncContextManager[AsyncSession] = begin(**options)

@@ -13,7 +13,7 @@ from typing import ClassVar
 from ledger_db.answers.aws_errors import refusal_of
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import SecretProblem
-from ledger_db.errors import RotationFailed
+from ledger_db.errors import LedgerDBError, Retryable, RotationFailed
 from ledger_db.rotation.protocol import OutOfTime, ServerProblem
 
 
@@ -228,7 +228,7 @@ class Stopped(Exception):
 
 
 @contextmanager
-def asking(service: str, what: str, *, but: Collection[str] = ()) -> Iterator[None]:
+def asking(service: str, what: str, *, but: Collection[str] = (), repeat: bool = True) -> Iterator[None]:
     """
     Make a `Stopped` of whatever boto3 raises in the block.
 
@@ -238,18 +238,21 @@ def asking(service: str, what: str, *, but: Collection[str] = ()) -> Iterator[No
         what: What is asked for, for the message.
 
         but: AWS's codes that are an answer to whoever asks.
+
+        repeat: Keep AWS's own words, and its error as the cause; not where a password is sent, which they
+            may repeat.
     """
     try:
         yield
     except Exception as error:
         if refusal_of(error, service).code in but:
             raise
-        raise stopped_by(error, service, what) from error
+        raise stopped_by(error, service, what, repeat=repeat) from (error if repeat else None)
 
 
-def stopped_by(error: Exception, service: str, what: str) -> Stopped:
-    """Return what an *error* of AWS's means for a rotation; *service* and *what* as in `asking`."""
-    refusal = refusal_of(error, service)
+def stopped_by(error: Exception, service: str, what: str, *, repeat: bool = True) -> Stopped:
+    """Return what an *error* of AWS's means for a rotation; the rest as in `asking`."""
+    refusal = refusal_of(error, service, repeat=repeat)
     kind = SecretsManagerFailed if refusal.transient else SecretsManagerDenied
     return Stopped(kind, f"{what} {refusal.what}", next_move=refusal.next_move)
 
@@ -277,6 +280,10 @@ def explained(where: str, state: Callable[[], str]) -> Iterator[None]:
         raise _failure(SecretUnusable, where, str(error), state()) from error
     except OutOfTime as error:
         raise _failure(TimeUsedUp, where, str(error), state()) from error
+    except LedgerDBError as error:
+        # A sentence of our own, complete with what to do: AWS could not even be asked.
+        kind = SecretsManagerFailed if isinstance(error, Retryable) else SecretsManagerDenied
+        raise kind(f"{where}: {state()}; {error}") from error
     except Exception as error:
         # The class and no text: nobody knows what a text that nobody foresaw is made of.
         raise _failure(StepFailed, where, f"it met a {type(error).__name__}", state()) from error

@@ -5,7 +5,7 @@ Configured by its environment:
 
     LEDGER_DB_ROTATION_SECRETS       names, ARNs or patterns of the secrets that it may rotate, with commas
     LEDGER_DB_ROTATION_STRATEGY      for secrets without the field "strategy"; by engine if absent
-    LEDGER_DB_ROTATION_SSLMODE       verify-full if absent; there is no fallback to less
+    LEDGER_DB_ROTATION_SSLMODE       verify-full if absent, beyond this machine; there is no fallback to less
     LEDGER_DB_ROTATION_SSLROOTCERT   file with the CA certificates; those of the system if absent
 """
 
@@ -114,8 +114,7 @@ def client_maker(region: str | None = None) -> Callable[[str], Any]:
                 attempts=_ATTEMPTS,
             )
         except Exception as error:
-            who = f"nothing was changed: AWS, asked for {service},"
-            raise refusal_of(error, service).as_error(who) from error
+            raise refusal_of(error, service).as_error(f"AWS, asked for {service},") from error
 
     return client
 

@@ -4,6 +4,7 @@ How does the rotator log in to PostgreSQL, and what does it mean if that fails?
 After what nobody has seen nothing is written: a wrong guess would change a password for no reason.
 """
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +64,7 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline) -> Any:
     wait = deadline.wait_seconds(
         _CONNECT_SECONDS, what=f"a login to {where}", at_least=_LEAST_CONNECT_SECONDS
     )
+    handled_already = sys.exception()
     try:
         return psycopg2.connect(
             host=secret.host,
@@ -78,7 +80,7 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline) -> Any:
             **tls.for_libpq(secret.host),
         )
     except psycopg2.OperationalError as error:
-        probe = _judge_login(error, where=where)
+        probe = _judge_login(error, where=where, but=handled_already)
     # Out here, so that the error is neither cause nor context: the frames of psycopg2 hold the connection
     # string with the password, and there are tools that report the local variables of every frame.
     raise ServerProblem(probe)
@@ -105,8 +107,8 @@ def _where(secret: Secret) -> str:
     )
 
 
-def _judge_login(error: psycopg2.OperationalError, *, where: str) -> Probe:
-    finding = find(error)
+def _judge_login(error: psycopg2.OperationalError, *, where: str, but: BaseException | None) -> Probe:
+    finding = find(error, but=but)
     words = finding.words or f"the login failed in an unknown way ({describe(error)})"
     return Probe(finding.reason, f"{where}: {words}")
 
@@ -116,10 +118,11 @@ def _judge_statement(error: psycopg2.Error, *, where: str) -> Probe:
     if "concurrently updated" in str(error):
         # Two calls of one step at the same time: the other one's change is as good as this one's.
         return Probe(Reason.NOT_READY, f"{where}: somebody else changed the role at the same moment")
-    finding = by_sqlstate(code)
-    if finding is not None:
-        return Probe(finding.reason, f"{where}: {finding.words}")
-    if not code:
+    if not code or code.startswith("08"):
         return Probe(Reason.NOT_READY, f"{where}: the connection broke")
+    finding = by_sqlstate(code)
+    # A refusal is about a login, and only after that may anything be written: a pooler may say so later.
+    if finding is not None and finding.reason is not Reason.REFUSED:
+        return Probe(finding.reason, f"{where}: {finding.words}")
     # No text: that of a syntax error has the statement in it.
     return Probe(Reason.UNKNOWN, f"{where}: the server answered with SQLSTATE {code}")

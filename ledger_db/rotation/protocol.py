@@ -24,8 +24,7 @@ class Probe:
     Attributes:
         reason: Why it does not; None if it does.
 
-        what: A few words for a person, with host and user where they help; never a secret, never the text
-            of a driver as it is.
+        what: A few words for a person, with host and user where they help; never a secret.
     """
 
     reason: Reason | None = None
@@ -52,7 +51,7 @@ class ServerProblem(Exception):
     def __init__(self, probe: Probe, *, next_move: str | None = None) -> None:
         super().__init__(probe.what)
         self.probe = probe
-        # What a person does about it, if that is not the same for all of the verdict.
+        # What a person does about it, if that is not the same for all of the reason.
         self.next_move = next_move
 
     @property

@@ -139,6 +139,7 @@ class RedisAclRotator:
         nodes = nodes_of(secret)
         admin = (itself or secret) if field is None else self._tools.read_secret(secret.text(field))
         if field is not None:
+            admin.check_engine("Redis")
             # An administrator's password goes only where its own secret says that it belongs.
             stray = [node for node in nodes if node not in nodes_of(admin)]
             if stray:

@@ -1,7 +1,9 @@
 """How does a rotation log in to Redis or Valkey, and what came of it?"""
 
 import contextlib
+import re
 import socket
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import redis
 
 _DEFAULT_USER = "default"
+_PORT = re.compile(r"[0-9]{1,5}")
 # Of one connection attempt, and of one answer.
 _MOST_SECONDS = 5.0
 _KNOCK_SECONDS = 0.5
@@ -57,7 +60,7 @@ def user_of(secret: Secret) -> str:
 
 def _node(secret: Secret, text: object) -> Node:
     host, _, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    if not host or not port.isascii() or not port.isdecimal():
+    if not host or not _PORT.fullmatch(port):
         raise _nodes_problem(secret)
     return Node(host, int(port))
 
@@ -81,12 +84,13 @@ def logged_in(node: Node, secret: Secret, tls: TLS, deadline: Deadline) -> "Iter
     import redis  # noqa: PLC0415 - a rotation of PostgreSQL does without it
 
     seconds = deadline.wait_seconds(_MOST_SECONDS, what=f"a login to {node}", at_least=_LEAST_SECONDS)
+    handled_already = sys.exception()
     try:
         with _client(node, secret, tls, seconds) as client:
             client.ping()
             yield client
     except (redis.RedisError, OSError) as error:
-        probe = judge(error, f"user {user_of(secret)!r} at {node}")
+        probe = judge(error, f"user {user_of(secret)!r} at {node}", but=handled_already)
         if probe.reason is Reason.NO_ANSWER and _security(node, secret, tls) and _is_there(node):
             # A server without TLS takes the greeting for the beginning of a command, and waits for the rest.
             probe = Probe(Reason.NO_TLS, f"{node} takes connections and does not answer in TLS")
@@ -179,7 +183,7 @@ def _is_there(node: Node) -> bool:
     return True
 
 
-def judge(error: BaseException, who: str) -> Probe:
-    """Return what it means that redis-py raised *error*; its text stays here."""
-    finding = find(error)
+def judge(error: BaseException, who: str, *, but: BaseException | None = None) -> Probe:
+    """Return what it means that redis-py raised *error*; its text stays here; *but* as `find`."""
+    finding = find(error, but=but)
     return Probe(finding.reason, f"{who}: {finding.words or type(error).__name__}")

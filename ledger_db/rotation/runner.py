@@ -15,6 +15,7 @@ from ledger_db.answers.announcement import Announcement
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.answers.tls import TLS
+from ledger_db.errors import LedgerDBError
 from ledger_db.rotation import journal
 from ledger_db.rotation.failures import EventInvalid, SecretNotAllowed, Stopped, explained
 from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS, Labels
@@ -206,8 +207,13 @@ class Runner:
     def _case(
         self, secret_id: str, deadline: Deadline, where: str, *, rotation_token: str | None = None
     ) -> "_Case":
+        try:
+            client = self._client("secretsmanager")
+        except LedgerDBError as error:
+            # Not a failed step: without a region, or with half a key, there is nobody to have a step with.
+            raise type(error)(f"{where}: nothing was changed; {error}") from error
         versions = Versions(
-            self._client("secretsmanager"),
+            client,
             secret_id,
             deadline,
             rotation_token=rotation_token,

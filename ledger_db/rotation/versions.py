@@ -124,7 +124,7 @@ class Versions:
         """
         passed_on = {} if self._rotation_token is None else {"RotationToken": self._rotation_token}
         try:
-            with self._translated("PutSecretValue", but=("ResourceExistsException",)):
+            with self._translated("PutSecretValue", but=("ResourceExistsException",), repeat=False):
                 self._client.put_secret_value(
                     SecretId=self._secret_id,
                     ClientRequestToken=token,
@@ -188,9 +188,11 @@ class Versions:
             raise stopped_by(error, "secretsmanager", "GetSecretValue of Secrets Manager") from error
 
     @contextmanager
-    def _translated(self, operation: str, *, but: tuple[str, ...] = ()) -> Iterator[None]:
+    def _translated(
+        self, operation: str, *, but: tuple[str, ...] = (), repeat: bool = True
+    ) -> Iterator[None]:
         """Make a `Stopped` of every refusal, *but* those that are an answer to the caller."""
         what = f"{operation} of Secrets Manager"
         self._deadline.wait_seconds(0.0, what=what)
-        with asking("secretsmanager", what, but=but):
+        with asking("secretsmanager", what, but=but, repeat=repeat):
             yield

@@ -115,6 +115,8 @@ class SignalListener:
     def after_fork(self) -> Callable[[], None] | None:
         """Forget the connection in a child process; return what listens again, on one of its own."""
         goes_on = self._thread is not None and not self._stopping.is_set()
+        # None of the parent's threads is here, and who was stopped stays so, in a child of this child too.
+        self._thread = None
         # The event may have been locked by a thread that exists in the parent only.
         self._stopping = threading.Event()
         inherited, self._channel = self._channel, None

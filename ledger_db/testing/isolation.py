@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ledger_db.errors import ConfigurationError
 from ledger_db.manager.view import ManagerView
-from ledger_db.testing.undone import Undone, UndoneAsync
+from ledger_db.testing.undone import AsyncUndone, Undone
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as AsyncRedis
@@ -34,7 +34,7 @@ class IsolatedManager(ManagerView):
     def __init__(self, manager: "ConnectionManager") -> None:
         super().__init__(manager)
         self._undone: Undone | None = None
-        self._async_undone: UndoneAsync | None = None
+        self._async_undone: AsyncUndone | None = None
         self._async_redis: AsyncRedis | None = None
 
     @property
@@ -75,7 +75,7 @@ class IsolatedManager(ManagerView):
 
     def async_isolate(self) -> None:
         """Begin to undo what `async_engine` does."""
-        self._async_undone = UndoneAsync(super().async_engine)
+        self._async_undone = AsyncUndone(super().async_engine)
 
     async def async_undo(self) -> None:
         """Undo what `async_engine` did, on the event loop that used it."""

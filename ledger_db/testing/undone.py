@@ -75,7 +75,7 @@ class Undone:
         self._savepoints.remember_settings(self._outer)
 
 
-class UndoneAsync:
+class AsyncUndone:
     """
     The same for an event loop.
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-VERDICTS = {0: "as wanted", 1: "NOT as wanted", 2: "not tried"}
+VERDICTS = {0: "as wanted", 1: "NOT as wanted", 2: "not tried, or broken"}
 
 
 def chosen(words: list[str]) -> list[Path]:
@@ -36,7 +36,7 @@ def main() -> int:
         status = subprocess.run([sys.executable, case], capture_output=True, check=False).returncode
         verdicts.append(VERDICTS.get(status, f"ended with {status}"))
         seconds = time.monotonic() - began
-        print(f"{verdicts[-1]:15} {seconds:5.1f} s  {case.relative_to(FOLDER)}", flush=True)
+        print(f"{verdicts[-1]:22} {seconds:5.1f} s  {case.relative_to(FOLDER)}", flush=True)
     print({verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))})
     return 0 if set(verdicts) == {VERDICTS[0]} else 1
 

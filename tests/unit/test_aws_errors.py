@@ -1,5 +1,7 @@
 """Do the service and the rotation understand what AWS says, and what keeps it from being asked?"""
 
+import traceback
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from ledger_db.rotation.failures import SecretsManagerDenied, SecretsManagerFail
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.versions import Versions
 
+# By this name in the lines that a traceback quotes.
+SENT = "hunter2"
 LATER, PERSON = "trying again may help", "a person is needed"
 CLASSES: dict[type[Exception], str] = {
     CredentialsUnavailable: LATER,
@@ -44,6 +48,10 @@ class Refusing:
 
     def describe_secret(self, **_: object) -> None:
         """Describe nothing."""
+        raise self._error
+
+    def put_secret_value(self, **_: object) -> None:
+        """Store nothing."""
         raise self._error
 
 
@@ -95,6 +103,8 @@ CODES = [
     ("InvalidClientTokenId", Cause.WRONG_KEYS, PERSON),
     ("InvalidParameterException", Cause.UNKNOWN, PERSON),
     ("InvalidRequestException", Cause.STATE, PERSON),
+    ("InvalidIdentityToken", Cause.DENIED, PERSON),
+    ("InvalidIdentityTokenException", Cause.DENIED, PERSON),
     ("InvalidSignatureException", Cause.CLOCK, PERSON),
     ("LimitExceededException", Cause.QUOTA, PERSON),
     ("MissingAuthenticationToken", Cause.NO_KEYS, PERSON),
@@ -180,7 +190,15 @@ LOCAL: list[tuple[Exception, Cause, str]] = [
     (FileNotFoundError(2, "No such file or directory", "token"), Cause.NOT_YET, LATER),
     (TypeError("string indices must be integers"), Cause.NOT_AWS, LATER),
     (AttributeError("no attribute 'get'"), Cause.NOT_AWS, LATER),
-    (RuntimeError("refreshed, but still expired"), Cause.EXPIRED, LATER),
+    (
+        RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."),
+        Cause.EXPIRED,
+        LATER,
+    ),
+    (RuntimeError("can't start new thread"), Cause.UNKNOWN, PERSON),
+    (RecursionError("maximum recursion depth exceeded"), Cause.NOT_AWS, LATER),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), Cause.NOT_AWS, LATER),
+    (ModuleNotFoundError("No module named 'boto3'"), Cause.NO_SDK, PERSON),
     (IndexError("list index out of range"), Cause.NOT_AWS, LATER),
     (AnswerProblem("something else"), Cause.NOT_AWS, LATER),
     (ResponseParserError("hunter2"), Cause.NOT_AWS, LATER),
@@ -241,6 +259,19 @@ def test_where_a_password_was_sent_no_word_of_aws_is_kept() -> None:
     refusal = refusal_of(code("AccessDenied"), "elasticache", repeat=False)
 
     assert "own words" not in refusal.next_move
+
+
+def test_a_rotation_repeats_no_word_about_the_password_that_it_sends() -> None:
+    """What refuses a new version, AWS or something in between, may quote it."""
+    answer: Any = {"Error": {"Code": "LimitExceededException", "Message": f"too long: {SENT}"}}
+    client: Any = Refusing(ClientError(answer, "PutSecretValue"))
+    client.exceptions = SimpleNamespace(ResourceExistsException=KeyError)
+    versions = Versions(client, "s", Deadline.after(5))
+    with pytest.raises(SecretsManagerDenied) as failed, explained("createSecret of s", lambda: "nothing"):
+        versions.put_pending("token", {"password": SENT})
+
+    assert SENT not in "".join(traceback.format_exception(failed.value))
+    assert "LimitExceededException" in str(failed.value)
 
 
 def test_every_row_has_a_test() -> None:

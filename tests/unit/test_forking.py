@@ -62,3 +62,28 @@ def test_what_is_gone_is_not_called() -> None:
 
     assert in_child(lambda: told) == []
     assert told == []
+
+
+class Failing(Owner):
+    """Cannot be renewed, and is equal to everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment] # as a dataclass that compares its fields has none
+
+    def renew(self) -> Callable[[], None]:
+        """Fail."""
+        raise RuntimeError("a source of the application's own")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_that_fails_stops_none_of_the_others(capfd: pytest.CaptureFixture[str]) -> None:
+    """Equal or not hashable, first or last: each object is renewed for itself."""
+    told: list[str] = []
+    owners = [Owner(told), Failing(told), Failing(told), Owner(told)]
+
+    assert in_child(lambda: told).count("renew") == 2
+    assert told.count("leave") == 4
+    del owners

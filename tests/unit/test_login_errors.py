@@ -15,7 +15,7 @@ import redis.exceptions
 from ledger_db.answers import login_errors, postgres, redis as redis_answers
 from ledger_db.answers.login_errors import find, judge, sqlstate_of
 from ledger_db.answers.reason import Reason, Text, Verdict
-from ledger_db.rotation import failures
+from ledger_db.rotation import failures, postgres_login
 from ledger_db.rotation.protocol import Probe, ServerProblem
 
 # Real texts.  psycopg2 gives nothing else for a failed connect.
@@ -248,3 +248,50 @@ def test_a_context_that_was_set_aside_is_not_looked_at() -> None:
 
     assert judge(outer) is Verdict.PERMANENT
     assert sqlstate_of(outer) is None
+
+
+def test_what_was_being_handled_already_says_nothing_about_a_login() -> None:
+    """A rotation writes after a refusal only, and never because an earlier login was refused."""
+    earlier = _CodedError("28P01")
+    error = psycopg2.OperationalError("something that nobody has seen")
+    error.__context__ = earlier
+
+    assert find(error, but=earlier).reason is Reason.UNKNOWN
+    assert find(error).reason is Reason.REFUSED
+
+
+class _Told(psycopg2.Error):  # type: ignore[misc] # psycopg2 has no types
+    """An error of a statement; the driver's own cannot be given a code."""
+
+    def __init__(self, code: str | None) -> None:
+        super().__init__("Meldung in einer anderen Sprache")
+        self._code = code
+
+    @property
+    def pgcode(self) -> str | None:
+        return self._code
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (None, Reason.NOT_READY),
+        ("08006", Reason.NOT_READY),
+        ("08P01", Reason.NOT_READY),
+        ("08004", Reason.NOT_READY),
+        ("57014", Reason.NOT_READY),
+        ("57P01", Reason.NOT_READY),
+        ("55P03", Reason.NOT_READY),
+        ("53300", Reason.TOO_MANY_CONNECTIONS),
+        ("42501", Reason.FORBIDDEN),
+        ("25006", Reason.FORBIDDEN),
+        ("42704", Reason.FAILED_CHECK),
+        ("0A000", Reason.UNSUPPORTED),
+        ("28P01", Reason.UNKNOWN),
+        ("28000", Reason.UNKNOWN),
+        ("42601", Reason.UNKNOWN),
+    ],
+)
+def test_a_statement_of_a_rotation_never_counts_as_a_refused_login(code: str | None, reason: Reason) -> None:
+    """A pooler may refuse in the middle of a change: that is no permission to write."""
+    assert postgres_login._judge_statement(_Told(code), where="here").reason is reason

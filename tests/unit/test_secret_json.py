@@ -100,6 +100,11 @@ def test_a_password_may_hold_any_character(password: str) -> None:
         ({"password": 12345}, "password", "non-empty text"),
         ({"password": f"{CANARY}\x00"}, "password", "NUL"),
         ({"host": None}, "host", "LEDGER_DB_DATABASE_HOST"),
+        ({"host": "db\x00"}, "host", "NUL"),
+        ({"username": "a\x00"}, "username", "NUL"),
+        ({"dbname": "l\x00"}, "dbname", "NUL"),
+        ({"port": "9" * 5000}, "port", "1 to 65535"),
+        ({"port": "5_432"}, "port", "1 to 65535"),
         ({"host": 5}, "host", "name or address"),
         ({"port": "fifty"}, "port", "1 to 65535"),
         ({"port": 0}, "port", "1 to 65535"),
@@ -124,7 +129,16 @@ def test_a_malformed_field_is_named_and_never_shown(
 
 
 @pytest.mark.parametrize(
-    "text", [CANARY, f'{{"password": "{CANARY}"', f'["{CANARY}"]', "", b"\xff\xfe" + b"x"]
+    "text",
+    [
+        CANARY,
+        f'{{"password": "{CANARY}"',
+        f'["{CANARY}"]',
+        "",
+        b"\xff\xfe" + b"x",
+        f'{{"password": "{CANARY}", "port": {"9" * 5000}}}',
+        f'{{"password": "{CANARY}", "deep": {"[" * 100_000}',
+    ],
 )
 def test_what_is_no_json_object_does_not_leak_either(text: str | bytes) -> None:
     """Neither the message nor any error behind it holds on to the text of the secret."""
@@ -134,3 +148,10 @@ def test_what_is_no_json_object_does_not_leak_either(text: str | bytes) -> None:
     assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("database", [-1, "-1", "one", "", True])
+def test_a_redis_database_is_a_number_from_zero(database: object) -> None:
+    """Whether it is written as number or as text."""
+    with pytest.raises(CredentialsInvalid, match="'database'"):
+        read({"host": "r", "password": "p", "database": database}, "Redis")
