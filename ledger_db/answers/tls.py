@@ -2,6 +2,8 @@
 How is a login to this host protected, and is the server who it says it is?
 
 Decided by the host that a login goes to: no plaintext beyond this machine unless it is asked for by name.
+One exception: a service's Redis, which negotiates nothing, is spoken to as LEDGER_DB_REDIS_TLS says, and that
+is no by default.  A rotation goes by the host there too, and by the secret where that asks for more.
 """
 
 import ssl
