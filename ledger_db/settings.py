@@ -102,6 +102,12 @@ class Settings(BaseSettings):
     connect_timeout_seconds: float = Field(
         default=5.0, gt=0, description="How long one connection attempt may take"
     )
+    silence_timeout_seconds: float = Field(
+        default=15.0,
+        ge=1,
+        le=3600,
+        description="How long a server or a network may be silent until a connection counts as broken",
+    )
     retry_patience_seconds: float = Field(
         default=10.0,
         ge=0,

@@ -59,6 +59,8 @@ class EngineOptions:
 
         connect_timeout_seconds: How long one connection attempt may take.
 
+        silence_timeout_seconds: How long the network may be silent; see `silence`.
+
         sslmode: As libpq's; None for ``verify-full``, except that loopback has ``prefer``.
 
         sslrootcert: File with the certificates of the authorities to trust; None for the system's.
@@ -77,6 +79,7 @@ class EngineOptions:
     pool_recycle_seconds: float = 1800.0
     pool_pre_ping: bool = False
     connect_timeout_seconds: float = 5.0
+    silence_timeout_seconds: float = 15.0
     sslmode: SslMode | None = None
     sslrootcert: str | None = None
     application_name: str = "ledger_db"

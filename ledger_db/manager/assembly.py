@@ -101,6 +101,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
         pool_recycle_seconds=settings.pool_recycle_seconds,
         pool_pre_ping=settings.pool_pre_ping,
         connect_timeout_seconds=settings.connect_timeout_seconds,
+        silence_timeout_seconds=settings.silence_timeout_seconds,
         sslmode=settings.database_sslmode,
         sslrootcert=settings.database_sslrootcert,
         echo=settings.echo,

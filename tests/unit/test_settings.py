@@ -21,6 +21,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ({"pool_size": 0}, "LEDGER_DB_POOL_SIZE"),
         ({"pool_timeout_seconds": "soon"}, "LEDGER_DB_POOL_TIMEOUT_SECONDS"),
+        ({"silence_timeout_seconds": 0.5}, "LEDGER_DB_SILENCE_TIMEOUT_SECONDS"),
+        ({"silence_timeout_seconds": float("inf")}, "LEDGER_DB_SILENCE_TIMEOUT_SECONDS"),
+        ({"silence_timeout_seconds": float("nan")}, "LEDGER_DB_SILENCE_TIMEOUT_SECONDS"),
         ({"database_port": 70000}, "LEDGER_DB_DATABASE_PORT"),
         ({"database_sslmode": "maybe"}, "LEDGER_DB_DATABASE_SSLMODE"),
         ({"pool_siez": 5}, "LEDGER_DB_POOL_SIEZ"),
