@@ -1,11 +1,15 @@
 """How is each driver told to protect a connection to PostgreSQL?"""
 
 import ssl
-from typing import Any, Protocol
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 from ledger_db.answers.tls import TLS, VERIFYING, SslMode
 from ledger_db.errors import ConfigurationError
 from ledger_db.redaction import describe
+
+_Bundle: TypeAlias = tuple[tuple[str | int, ...], ...]
 
 
 class Options(Protocol):
@@ -44,13 +48,36 @@ def _tls(options: Options) -> TLS:
 
 
 def _context(mode: SslMode, sslrootcert: str | None) -> ssl.SSLContext:
-    # Made anew at each login, a millisecond beside its ten: the file may have been renewed.
     try:
-        context = ssl.create_default_context(cafile=sslrootcert)
+        return _made(mode, sslrootcert, _bundle(sslrootcert))
     except OSError as error:
         raise ConfigurationError(
             f"the certificates in {sslrootcert!r} cannot be read ({describe(error)}); set "
             "LEDGER_DB_DATABASE_SSLROOTCERT to a PEM file"
         ) from error
+
+
+# Reading some 140 authorities takes 40 ms, in which an event loop stands still: once, and not at each login.
+# Two bundles in both modes, each before and after a change; what is older goes.
+@lru_cache(maxsize=8)
+def _made(mode: SslMode, sslrootcert: str | None, bundle: _Bundle) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=sslrootcert)
     context.check_hostname = mode == "verify-full"
     return context
+
+
+def _bundle(sslrootcert: str | None) -> _Bundle:
+    """
+    Return what changes when the authorities do; where they are is part of it, as the system's may move.
+
+    It is looked at before they are read: of a file that changes meanwhile, the next login takes the new text.
+    """
+    paths = ssl.get_default_verify_paths()
+    places = (sslrootcert,) if sslrootcert else (paths.cafile, paths.capath)
+    return tuple((place, *_state(place)) for place in places if place)
+
+
+def _state(place: str) -> tuple[int, ...]:
+    # Followed to its end: a mounted secret changes by its links.
+    found = Path(place).stat()
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
