@@ -88,7 +88,12 @@ def _look_at_error(context: ExceptionContext) -> Exception | None:
     connection = context.connection
     if connection is None or connection.invalidated or connection.closed:
         return None
-    info, original = connection.info, context.original_exception
+    try:
+        info, original = connection.info, context.original_exception
+    except NotImplementedError:
+        # An engine's first statements, which SQLAlchemy sends by itself before any pool has the connection.
+        # What is raised here would be taken for the server's answer, and would hide the error.
+        return None
     if not info.pop(_COMMITTING, False):
         info[_FAILED] = True
         return None

@@ -69,6 +69,7 @@ def check(name: str, probe: Callable[[], T], *, timeout_seconds: float, note: No
 async def async_check(name: str, probe: Callable[[], Awaitable[T]], *, timeout_seconds: float) -> T:
     """Same as `check`, on an event loop; an attempt that hangs is cancelled."""
     began = time.monotonic()
+    met: list[BaseException] = []
 
     async def attempt() -> T:
         # tenacity awaits only what it can see to be a coroutine function, and *probe* may be a lambda.
@@ -76,15 +77,18 @@ async def async_check(name: str, probe: Callable[[], Awaitable[T]], *, timeout_s
 
     try:
         async with asyncio.timeout(timeout_seconds):
-            answer: T = await AsyncRetrying(**_policy(name, timeout_seconds, lambda error: None))(attempt)
-    except Exception as error:
-        translated = _translated(name, error, time.monotonic() - began)
-        # An error of ours is complete as it is, and is not its own cause.
-        if translated is error:
-            raise
-        raise translated from error
-    _report(name, time.monotonic() - began)
-    return answer
+            answer: T = await AsyncRetrying(**_policy(name, timeout_seconds, met.append))(attempt)
+    except Exception as ended:  # noqa: BLE001 - raised again below, translated
+        # Where the time was up in the middle of an attempt, what the one before has met says more.
+        error = met[-1] if met and not str(ended) else ended
+    else:
+        _report(name, time.monotonic() - began)
+        return answer
+    translated = _translated(name, error, time.monotonic() - began)
+    # An error of ours is complete as it is, and is not its own cause.
+    if translated is error:
+        raise error
+    raise translated from error
 
 
 def _policy(name: str, timeout_seconds: float, note: Note) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def _is_transient(error: BaseException) -> bool:
     return judge(error) is Verdict.TRANSIENT
 
 
-def _translated(name: str, error: Exception, seconds: float) -> LedgerDBError:
+def _translated(name: str, error: BaseException, seconds: float) -> LedgerDBError:
     """Log why the start fails, and return the error to raise."""
     transient = _is_transient(error)
     event = "startup.unreachable" if transient else "startup.failed"

@@ -8,7 +8,7 @@ import pytest
 from ledger_db import Settings
 from ledger_db.sandbox import Sandbox
 from tests.support.any_driver import DRIVERS, direct_settings
-from tests.support.commit_cutter import CommitCutter, commit_cutter
+from tests.support.commit_cutter import CommitCutter
 from tests.support.redis_world import RedisWorld, redis_world
 from tests.support.rotations import Rotations, new_client, own_secret
 
@@ -45,7 +45,7 @@ def driver(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def cutter(box: Sandbox) -> Iterator[CommitCutter]:
     """A proxy in front of the server that can lose a COMMIT or its answer."""
-    with commit_cutter(box.postgres.host, box.postgres.port) as cutter:
+    with CommitCutter(box.postgres.host, box.postgres.port) as cutter:
         yield cutter
 
 

@@ -17,7 +17,7 @@ from ledger_db.fastapi.problem_model import Problem
 from ledger_db.sandbox import Sandbox
 from tests.support.any_driver import DRIVERS
 from tests.support.asgi import Served, serving
-from tests.support.commit_cutter import commit_cutter
+from tests.support.commit_cutter import CommitCutter
 from tests.support.problem_service import CANARY, CASES, Expected, create_service, problem_tables
 from tests.support.rotations import own_secret
 
@@ -138,7 +138,7 @@ async def test_a_client_is_told_that_nobody_knows_whether_it_was_stored(
     box: Sandbox, settings: Settings, driver: str
 ) -> None:
     """When the answer to COMMIT is lost, the client must look before it sends the same again."""
-    with commit_cutter(box.postgres.host, box.postgres.port) as cutter:
+    with CommitCutter(box.postgres.host, box.postgres.port) as cutter:
         settings = settings.model_copy(update={"database_port": cutter.port})
         async with serving(create_service(box, settings, driver)) as served:
             cutter.arm("after")

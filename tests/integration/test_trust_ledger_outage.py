@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from ledger_db.sandbox import Sandbox
-from tests.support.commit_cutter import Cut, commit_cutter
+from tests.support.commit_cutter import CommitCutter, Cut
 from tests.support.trust_ledger import append, ledger_service, walk
 
 
@@ -119,7 +119,7 @@ async def test_an_append_whose_commit_gets_no_answer_is_one_entry(
 ) -> None:
     """The service finds out by itself whether the entry is there, and it is there once."""
     postgres = own_box.postgres
-    with commit_cutter(postgres.host, postgres.port) as cutter:
+    with CommitCutter(postgres.host, postgres.port) as cutter:
         async with ledger_service(own_box, monkeypatch, LEDGER_DB_DATABASE_PORT=str(cutter.port)) as service:
             cutter.arm(cut)
             answer = await append(service, "k1")
@@ -140,7 +140,7 @@ async def test_a_batch_whose_commit_gets_no_answer_is_recorded_once(
     body = {
         "items": [{"idempotency_key": f"k{number}", "account": "ada", "amount": 1} for number in range(3)]
     }
-    with commit_cutter(postgres.host, postgres.port) as cutter:
+    with CommitCutter(postgres.host, postgres.port) as cutter:
         async with ledger_service(own_box, monkeypatch, LEDGER_DB_DATABASE_PORT=str(cutter.port)) as service:
             cutter.arm("after")
             answer = await service.post("/entries/batch", json=body)
