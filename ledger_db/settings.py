@@ -133,6 +133,23 @@ class Settings(BaseSettings):
         default=None, description="PEM file of the authorities to trust; the system's if not set"
     )
     redis_max_connections: int = Field(default=50, ge=1, description="The most connections of a client")
+    redis_timeout_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description="How long an answer may take, beyond what a blocking command itself asks to wait",
+    )
+    redis_retries: int = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="How often connecting is tried again, and a read whose connection was lost",
+    )
+    redis_repeat_writes: bool = Field(
+        default=False,
+        description="Send again any command whose answer was lost, not only reads: it may be done twice",
+    )
+    redis_decode_responses: bool = Field(default=False, description="Answers are text instead of bytes")
 
     announcements_channel: str = Field(
         default=DEFAULT_CHANNEL,

@@ -5,23 +5,33 @@ The same `Logins` as for PostgreSQL decide; here a connection asks them while it
 streaming credential provider is not used: it loses races on rotation, and says nothing on Sentinel.
 """
 
+import socket
 import ssl
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 import redis.asyncio
-import redis.asyncio.connection
 import redis.connection
-from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.credentials import CredentialProvider as RedisCredentialProvider
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from ledger_db.connections.login import Logins
+from ledger_db.connections.redis_lending import (
+    AsyncConnection,
+    AsyncPool,
+    AsyncTlsConnection,
+    Connection,
+    Pool,
+    TlsConnection,
+    address,
+)
+from ledger_db.connections.redis_repeats import AsyncRepeats, Repeats
 from ledger_db.credentials.model import Credentials
-
-_RETRIES = 3
+from ledger_db.redaction import forget_frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +46,14 @@ class RedisOptions:
 
         connect_timeout_seconds: How long one connection attempt may take.
 
-        timeout_seconds: How long one answer may take; None for as long as it takes.
+        timeout_seconds: How long one answer may take, beyond what a command itself asks to wait; None for as
+            long as it takes.
+
+        silence_timeout_seconds: How long the network may be silent.
+
+        retries: How often connecting is tried again, and what was asked if it may be.
+
+        repeat_writes: Whether it may be asked again what is not only a read, if its answer was lost.
 
         tls: Whether to speak TLS; the server's certificate and name are always checked then.
 
@@ -49,130 +66,22 @@ class RedisOptions:
     pool_timeout_seconds: float = 5.0
     connect_timeout_seconds: float = 5.0
     timeout_seconds: float | None = 5.0
+    silence_timeout_seconds: float = 15.0
+    retries: int = 3
+    repeat_writes: bool = False
     tls: bool = False
     tls_ca_file: str | None = None
     decode_responses: bool = False
 
 
-class _Given(RedisCredentialProvider):
-    """Hands out one snapshot, in both of redis-py's worlds."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    def get_credentials(self) -> tuple[str, str]:
-        return self._credentials.username, self._credentials.password
-
-    async def get_credentials_async(self) -> tuple[str, str]:
-        return self.get_credentials()  # the default would warn at each connect that this one is synchronous
-
-
-class _LogsIn:
-    """
-    Mixed into redis-py's connection classes: where they connect, `Logins` decide with what.
-
-    The decision sits below redis-py's retry, which therefore never repeats a wrong password: a refusal ends
-    as `LoginRefused`, which is none of the errors that it retries.
-    """
-
-    def __init__(self, *, logins: Logins, **arguments: Any) -> None:
-        self._logins = logins
-        self._stamp = ""
-        super().__init__(**arguments)
-
-    def connect(self) -> None:
-        # A pool calls this whenever it lends the connection, so nobody else uses it now.  Replacing stale
-        # ones from outside, in the background, would now and then cut one off in the middle of a command.
-        connection: Any = self
-        if connection._sock and self._stamp != self._logins.provider.stamp:  # noqa: SLF001 - its test too
-            connection.disconnect()
-        super().connect()  # type: ignore[misc] # of the class mixed into
-
-    def connect_check_health(self, *flags: bool, **named: bool) -> None:
-        if self._sock:  # type: ignore[attr-defined] # redis-py's own test for "connected"
-            return
-
-        def connect(credentials: Credentials) -> None:
-            _address(self, credentials)
-            super(_LogsIn, self).connect_check_health(*flags, **named)  # type: ignore[misc] # as above
-            self._stamp = credentials.stamp
-
-        self._logins.log_in(connect)
-
-
-class _LogsInAsync:
-    """Same as `_LogsIn`, on an event loop."""
-
-    def __init__(self, *, logins: Logins, **arguments: Any) -> None:
-        self._logins = logins
-        self._stamp = ""
-        super().__init__(**arguments)
-
-    async def connect(self) -> None:
-        connection: Any = self
-        if connection.is_connected and self._stamp != self._logins.provider.stamp:
-            await connection.disconnect()
-        await super().connect()  # type: ignore[misc] # of the class mixed into
-
-    async def connect_check_health(self, *flags: bool, **named: bool) -> None:
-        if self.is_connected:  # type: ignore[attr-defined] # redis-py's own test
-            return
-
-        async def connect(credentials: Credentials) -> None:
-            _address(self, credentials)
-            await super(_LogsInAsync, self).connect_check_health(*flags, **named)  # type: ignore[misc]
-            self._stamp = credentials.stamp
-
-        await self._logins.async_log_in(connect)
-
-
-class _Pool(redis.BlockingConnectionPool):
-    """Keeps no connection that is returned after the manager was closed."""
-
-    def release(self, connection: Any) -> None:
-        super().release(connection)  # type: ignore[no-untyped-call] # untyped in redis-py
-        if self.connection_kwargs["logins"].closed:
-            connection.disconnect()
-
-
-class _AsyncPool(redis.asyncio.BlockingConnectionPool):
-    """Same as `_Pool`, on an event loop."""
-
-    async def release(self, connection: Any) -> None:
-        await super().release(connection)
-        if self.connection_kwargs["logins"].closed:
-            await connection.disconnect()
-
-
-def _address(connection: Any, credentials: Credentials) -> None:
-    connection.host = credentials.host
-    connection.port = credentials.port
-    connection.credential_provider = _Given(credentials)
-
-
-class _Connection(_LogsIn, redis.connection.Connection):
-    pass
-
-
-class _TlsConnection(_LogsIn, redis.connection.SSLConnection):
-    pass
-
-
-class _AsyncConnection(_LogsInAsync, redis.asyncio.connection.Connection):
-    pass
-
-
-class _AsyncTlsConnection(_LogsInAsync, redis.asyncio.connection.SSLConnection):
-    pass
-
-
 def create_redis(logins: Logins, options: RedisOptions | None = None) -> redis.Redis:
     """Return a new client; nothing is connected yet."""
     options = options or RedisOptions()
-    pool_class: Any = _Pool  # untyped in redis-py
+    pool_class: Any = Pool  # untyped in redis-py
     pool = pool_class(
-        connection_class=_TlsConnection if options.tls else _Connection,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.5), _RETRIES),
+        connection_class=TlsConnection if options.tls else Connection,
+        retry=Repeats(_backoff(), options.retries),
+        repeat_writes=options.repeat_writes,
         **_arguments(logins, options),
     )
     return redis.Redis(connection_pool=pool)
@@ -181,9 +90,10 @@ def create_redis(logins: Logins, options: RedisOptions | None = None) -> redis.R
 def create_async_redis(logins: Logins, options: RedisOptions | None = None) -> redis.asyncio.Redis:
     """Same as `create_redis`, for an event loop."""
     options = options or RedisOptions()
-    pool: Any = _AsyncPool(
-        connection_class=_AsyncTlsConnection if options.tls else _AsyncConnection,
-        retry=AsyncRetry(ExponentialWithJitterBackoff(base=0.01, cap=0.5), _RETRIES),
+    pool: Any = AsyncPool(
+        connection_class=AsyncTlsConnection if options.tls else AsyncConnection,
+        retry=AsyncRepeats(_backoff(), options.retries),
+        repeat_writes=options.repeat_writes,
         **_arguments(logins, options),
     )
     return redis.asyncio.Redis(connection_pool=pool)
@@ -195,21 +105,23 @@ def create_connection(logins: Logins, options: RedisOptions) -> Any:
 
     It speaks RESP2, in which what a subscriber gets are plain answers, in bytes; it never repeats anything.
     """
-    kind = _TlsConnection if options.tls else _Connection
+    kind = TlsConnection if options.tls else Connection
     arguments = {**_arguments(logins, options), "decode_responses": False}
     for name in ("max_connections", "timeout"):
         del arguments[name]
-    return kind(retry=Retry(ExponentialWithJitterBackoff(), 0), protocol=2, **arguments)
+    return kind(retry=Repeats(_backoff(), 0), protocol=2, **arguments)
 
 
 def probe(client: redis.Redis) -> None:
-    """Ask the server for a sign of life."""
-    client.ping()
+    """Ask the server for a sign of life; that the user may not ask for one is one, too."""
+    with suppress(NoPermissionError):
+        client.ping()
 
 
 async def async_probe(client: redis.asyncio.Redis) -> None:
     """Same as `probe`, on an event loop."""
-    await client.ping()
+    with suppress(NoPermissionError):
+        await client.ping()
 
 
 def probe_with(logins: Logins, credentials: Credentials, options: RedisOptions | None = None) -> None:
@@ -224,12 +136,34 @@ def probe_with(logins: Logins, credentials: Credentials, options: RedisOptions |
     arguments = _arguments(logins, options)
     for name in ("logins", "max_connections", "timeout"):
         del arguments[name]
-    connection = kind(retry=Retry(ExponentialWithJitterBackoff(), 0), **arguments)
-    _address(connection, credentials)
+    connection = kind(retry=Retry(_backoff(), 0), **arguments)
+    address(connection, credentials)
+    handled_already = sys.exception()
     try:
         connection.connect()
+    except BaseException as error:
+        forget_frames(error, but=handled_already)
+        raise
     finally:
         connection.disconnect()
+
+
+def _backoff() -> ExponentialWithJitterBackoff:
+    return ExponentialWithJitterBackoff(base=0.01, cap=0.5)
+
+
+def _silence(seconds: float) -> dict[int, int]:
+    """Return what lets a socket end if its network says nothing for *seconds*, idle or busy."""
+    # macOS has another name for the first, and nothing for the last: there only an idle one ends in time.
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE")  # noqa: B009
+    options = {
+        idle: max(1, round(seconds / 3)),
+        socket.TCP_KEEPINTVL: max(1, round(seconds / 5)),
+        socket.TCP_KEEPCNT: 3,
+    }
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        options[socket.TCP_USER_TIMEOUT] = max(1, round(seconds * 1000))
+    return options
 
 
 def _arguments(logins: Logins, options: RedisOptions) -> dict[str, Any]:
@@ -241,6 +175,7 @@ def _arguments(logins: Logins, options: RedisOptions) -> dict[str, Any]:
         "socket_timeout": options.timeout_seconds,
         "socket_connect_timeout": options.connect_timeout_seconds,
         "socket_keepalive": True,
+        "socket_keepalive_options": _silence(options.silence_timeout_seconds),
         "decode_responses": options.decode_responses,
     }
     if options.tls:

@@ -17,7 +17,6 @@ from ledger_db.credentials.secrets_manager import SecretsManagerSource
 from ledger_db.credentials.static import StaticSource
 from ledger_db.settings import Settings
 from ledger_db.signals.listener import SignalListener
-from ledger_db.signals.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +63,13 @@ def redis_server(settings: Settings, source: CredentialSource | None = None) -> 
             max_connections=settings.redis_max_connections,
             pool_timeout_seconds=settings.pool_timeout_seconds,
             connect_timeout_seconds=settings.connect_timeout_seconds,
+            timeout_seconds=settings.redis_timeout_seconds,
+            silence_timeout_seconds=settings.silence_timeout_seconds,
+            retries=settings.redis_retries,
+            repeat_writes=settings.redis_repeat_writes,
             tls=settings.redis_tls,
             tls_ca_file=settings.redis_tls_ca_file,
+            decode_responses=settings.redis_decode_responses,
         ),
         patience_seconds=settings.login_patience_seconds,
     )
@@ -78,6 +82,9 @@ def signal_listener(
     rotating = [server for server in servers if server.provider.rotates]
     if redis is None or not rotating:
         return None
+    # Here, not above: it knows redis-py, which a process without Redis does not load.
+    from ledger_db.signals.subscription import Subscription  # noqa: PLC0415
+
     channel = settings.announcements_channel
     return SignalListener(lambda: Subscription(redis.new_connection(), channel), rotating)
 

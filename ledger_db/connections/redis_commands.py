@@ -1,0 +1,88 @@
+"""What does a Redis command ask of its connection: may it be sent twice, and how long may its answer take?"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.commands import READ_COMMANDS
+
+Command = Sequence[Any]
+
+# redis-py's list, which grows with its versions.  These two, which older ones have on it, may also store.
+_READS: Final = READ_COMMANDS - {"GEORADIUS", "GEORADIUSBYMEMBER"}
+# What changes nothing but the connection, or nothing by itself: EXEC does what stood before it.
+_OF_THE_CONNECTION: Final = frozenset(
+    {"PING", "MULTI", "EXEC", "WATCH", "UNWATCH"}
+    | {"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"}
+)
+_MAY_BE_SENT_TWICE: Final = _READS | _OF_THE_CONNECTION
+
+_SECOND, _MILLISECOND = 1.0, 0.001
+# Where a command says how long it waits, and in which unit; 0 is for ever.
+_WAITS_AT: Final[dict[str, tuple[int, float]]] = {
+    **dict.fromkeys(("BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BZPOPMIN", "BZPOPMAX"), (-1, _SECOND)),
+    **dict.fromkeys(("BLMPOP", "BZMPOP"), (1, _SECOND)),
+    "BLMOVEM": (5, _SECOND),
+    **dict.fromkeys(("WAIT", "WAITAOF"), (-1, _MILLISECOND)),
+}
+_BLOCKS: Final = frozenset({"XREAD", "XREADGROUP"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    What is under way on a connection.
+
+    Attributes:
+        may_repeat: Whether doing it twice is the same as doing it once.
+
+        wait_seconds: How long it waits in the server by itself; infinite for as long as it takes.
+    """
+
+    may_repeat: bool
+    wait_seconds: float = 0.0
+
+
+NOTHING: Final = Asked(may_repeat=True)
+"""Nothing was sent yet, so there is nothing that could be done twice."""
+
+
+def asked_by(commands: Iterable[Command]) -> Asked:
+    """Return what *commands*, sent together, ask: one, a pipeline, or a transaction."""
+    whole = [_in_words(command) for command in commands]
+    names = [str(command[0]) for command in whole]
+    # Inside of a transaction nothing waits.
+    waits = 0.0 if "MULTI" in names else sum(map(_wait_of, names, whole))
+    return Asked(_MAY_BE_SENT_TWICE.issuperset(names), waits)
+
+
+def _in_words(command: Command) -> Command:
+    """Return *command* with its name in capitals, and by itself: "config get" is one string in redis-py."""
+    first = command[0]
+    name, *more = (first.decode() if isinstance(first, bytes) else str(first)).upper().split()
+    return (name, *more, *command[1:])
+
+
+def _wait_of(name: str, command: Command) -> float:
+    if name == "MONITOR":
+        return math.inf
+    try:
+        if name in _BLOCKS:
+            seconds = _block(command)
+        elif name in _WAITS_AT:
+            place, unit = _WAITS_AT[name]
+            seconds = float(command[place]) * unit
+        else:
+            return 0.0
+    except (IndexError, TypeError, ValueError):
+        return 0.0  # it does not wait, or is a mistake, for which the server will not wait
+    return max(seconds, 0.0) or math.inf
+
+
+def _block(command: Command) -> float:
+    words = [(word.decode() if isinstance(word, bytes) else str(word)).upper() for word in command]
+    # The names of a group and of a consumer, and the keys after STREAMS, may be BLOCK as well.
+    begin = 4 if words[0] == "XREADGROUP" else 1
+    options = words[begin : words.index("STREAMS", begin)]
+    return float(options[options.index("BLOCK") + 1]) * _MILLISECOND
