@@ -20,15 +20,14 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from ledger_db.connections.login import Logins
-from ledger_db.connections.redis_lending import (
+from ledger_db.connections.redis_connection import (
     AsyncConnection,
-    AsyncPool,
     AsyncTlsConnection,
     Connection,
-    Pool,
     TlsConnection,
     address,
 )
+from ledger_db.connections.redis_lending import AsyncPool, Pool
 from ledger_db.connections.redis_repeats import AsyncRepeats, Repeats
 from ledger_db.credentials.model import Credentials
 from ledger_db.redaction import forget_frames
@@ -114,14 +113,27 @@ def create_connection(logins: Logins, options: RedisOptions) -> Any:
 
 def probe(client: redis.Redis) -> None:
     """Ask the server for a sign of life; that the user may not ask for one is one, too."""
-    with suppress(NoPermissionError):
-        client.ping()
+    pool: Any = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        connection.send_command("PING")
+        # Around this alone: a login may lack a permission as well, and then is none.
+        with suppress(NoPermissionError):
+            connection.read_response()
+    finally:
+        pool.release(connection)
 
 
 async def async_probe(client: redis.asyncio.Redis) -> None:
     """Same as `probe`, on an event loop."""
-    with suppress(NoPermissionError):
-        await client.ping()
+    pool: Any = client.connection_pool
+    connection = await pool.get_connection()
+    try:
+        await connection.send_command("PING")
+        with suppress(NoPermissionError):
+            await connection.read_response()
+    finally:
+        await pool.release(connection)
 
 
 def probe_with(logins: Logins, credentials: Credentials, options: RedisOptions | None = None) -> None:
