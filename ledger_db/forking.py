@@ -12,8 +12,9 @@ whoever has any of these says here how to begin anew:
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, cast
-from weakref import WeakMethod
+from weakref import ref
 
 if TYPE_CHECKING:
     from types import MethodType
@@ -61,19 +62,21 @@ class _Methods:
 
     def __init__(self) -> None:
         # By identity: two objects that are equal are two, and some cannot be hashed.
-        self._methods: dict[int, WeakMethod[Renewal]] = {}
+        self._methods: dict[int, tuple[ref[object], Callable[[object], Continue]]] = {}
 
     def add(self, method: Renewal) -> None:
-        owner = id(cast("MethodType", method).__self__)
-        self._methods[owner] = WeakMethod(method, lambda _: self._methods.pop(owner, None))
+        bound, methods = cast("MethodType", method), self._methods
+        key = id(bound.__self__)
+        # Not WeakMethod, whose own callback fails where it is called at the end of the interpreter.
+        methods[key] = ref(bound.__self__, lambda _: methods.pop(key, None)), bound.__func__
 
     def __call__(self) -> None:
         # Each is called whatever becomes of the others: a lock that stays the parent's never opens again.
         with ExitStack() as then, ExitStack() as first:
-            for weak in list(self._methods.values()):
-                renew = weak()
-                if renew is not None:
-                    first.callback(_renew, renew, then)
+            for weak, renew in list(self._methods.values()):
+                owner = weak()
+                if owner is not None:
+                    first.callback(_renew, partial(renew, owner), then)
 
 
 def _renew(renew: Renewal, then: ExitStack) -> None:
