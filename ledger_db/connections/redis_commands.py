@@ -1,8 +1,9 @@
 """What does a Redis command ask of its connection: may it be sent twice, and how long may its answer take?"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from redis.commands import READ_COMMANDS
@@ -48,33 +49,46 @@ NOTHING: Final = Asked(may_repeat=True)
 """Nothing was sent yet, so there is nothing that could be done twice."""
 
 
-def asked_by(commands: Iterable[Command]) -> Asked:
+def asked_by(commands: Sequence[Command]) -> Asked:
     """Return what *commands*, sent together, ask: one, a pipeline, or a transaction."""
-    whole = [_in_words(command) for command in commands]
-    names = [str(command[0]) for command in whole]
+    each = [_asked_by_one(command) for command in commands]
+    if len(each) == 1:
+        return each[0]
     # Inside of a transaction nothing waits.
-    waits = 0.0 if "MULTI" in names else sum(map(_wait_of, names, whole))
-    return Asked(_MAY_BE_SENT_TWICE.issuperset(names), waits)
+    waits = 0.0 if commands[0][0] == "MULTI" else sum(asked.wait_seconds for asked in each)
+    return Asked(all(asked.may_repeat for asked in each), waits)
 
 
-def _in_words(command: Command) -> Command:
-    """Return *command* with its name in capitals, and by itself: "config get" is one string in redis-py."""
-    first = command[0]
-    name, *more = (first.decode() if isinstance(first, bytes) else str(first)).upper().split()
-    return (name, *more, *command[1:])
+def _asked_by_one(command: Command) -> Asked:
+    known = _asked_by_name(command[0])
+    if known is not None:
+        return known
+    name, *more = _words(command[0])
+    return Asked(name in _MAY_BE_SENT_TWICE, _wait_of(name, [name, *more, *command[1:]]))
+
+
+# Each request asks this, and an application knows a few dozen commands.
+@lru_cache(maxsize=512)
+def _asked_by_name(first: str | bytes) -> Asked | None:
+    """Return what a command asks whatever stands behind its name; None if that says how long it waits."""
+    name = _words(first)[0]
+    if name in _WAITS_AT or name in _BLOCKS:
+        return None
+    return Asked(name in _MAY_BE_SENT_TWICE, math.inf if name == "MONITOR" else 0.0)
+
+
+def _words(first: str | bytes) -> list[str]:
+    # "config get" is one string in redis-py.
+    return (first.decode() if isinstance(first, bytes) else first).upper().split()
 
 
 def _wait_of(name: str, command: Command) -> float:
-    if name == "MONITOR":
-        return math.inf
     try:
         if name in _BLOCKS:
             seconds = _block(command)
-        elif name in _WAITS_AT:
+        else:
             place, unit = _WAITS_AT[name]
             seconds = float(command[place]) * unit
-        else:
-            return 0.0
     except (IndexError, TypeError, ValueError):
         return 0.0  # it does not wait, or is a mistake, for which the server will not wait
     return max(seconds, 0.0) or math.inf

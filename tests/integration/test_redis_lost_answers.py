@@ -162,7 +162,7 @@ def test_what_was_never_sent_is_sent_again(client: RedisClient, front: RedisFron
     """A write whose connection could not be made is tried again: nothing of it has reached the server."""
     client.do(lambda client: client.get("n"))
     front.hang_up()
-    front.lose("HELLO", times=2)
+    front.lose("AUTH", times=2)
 
     assert client.do(lambda client: client.incr("n")) == 1
     assert front.lost == 2
