@@ -23,6 +23,7 @@ from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.login import Logins
 from ledger_db.connections.pool_events import log_pool_events
+from ledger_db.connections.silence import libpq_silence, notice_silence
 from ledger_db.connections.stamping import logging_in_with, stamp_connections
 from ledger_db.connections.tls import asyncpg_security, libpq_security
 from ledger_db.credentials.model import Credentials
@@ -166,6 +167,8 @@ class EngineFactory:
             engine.sync_engine, self._logins, partial(security, self._options), before_login=before_login
         )
         wait_for_goodbye(engine.sync_engine)
+        if is_asyncpg:
+            notice_silence(engine.sync_engine, self._options.silence_timeout_seconds)
         tell_commits(engine.sync_engine)
         if self._options.log_pool_events:
             log_pool_events(engine.sync_engine)
@@ -265,10 +268,7 @@ def _libpq_arguments(options: EngineOptions) -> dict[str, Any]:
         "application_name": options.application_name,
         # libpq counts whole seconds, and takes 0 for "for ever".
         "connect_timeout": max(1, round(options.connect_timeout_seconds)),
-        "keepalives": 1,
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
+        **libpq_silence(options.silence_timeout_seconds),
     }
 
 

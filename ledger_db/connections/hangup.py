@@ -9,6 +9,8 @@ is one system call and no round trip: a server that waits for the next statement
 import select
 from typing import Any
 
+from ledger_db.connections.line import descriptor_of
+
 # What is there to read may also be a notice, so it is a reason to ask and no proof.  It is looked for because
 # a goodbye over TLS is no end of the line yet.
 _NOT_QUIET = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
@@ -17,8 +19,7 @@ _NOT_QUIET = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
 def may_have_hung_up(driver: Any) -> bool:
     """Whether *driver*, a driver's own connection to PostgreSQL, has to be asked before it is relied on."""
     try:
-        transport = getattr(driver, "_transport", None)  # asyncpg's
-        number = (driver if transport is None else transport.get_extra_info("socket")).fileno()
+        number = descriptor_of(driver)
     except Exception:  # noqa: BLE001 - each driver has its own error for "closed already"
         return True
     return number < 0 or not _is_quiet(number)

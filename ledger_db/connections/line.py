@@ -1,0 +1,35 @@
+"""Which socket is a driver's connection on?"""
+
+import os
+import socket
+from typing import Any
+
+
+def descriptor_of(driver: Any) -> int:
+    """
+    Return the descriptor of *driver*, a driver's own connection to PostgreSQL; it may be closed at any time.
+
+    Raises:
+        Exception: Each driver's own for "closed already".
+    """
+    # asyncpg's, and private; libpq's drivers say it themselves.
+    transport = getattr(driver, "_transport", None)
+    end = driver if transport is None else transport.get_extra_info("socket")
+    number: int = end.fileno()
+    return number
+
+
+def second_end(connection: Any) -> socket.socket | None:
+    """
+    Return a second descriptor of a connection's socket; None if there is none any more.
+
+    It stays open when the driver closes its own, and what is set on it counts for both.
+
+    Args:
+        connection: The driver's own, or SQLAlchemy's adapter of it.
+    """
+    driver = getattr(connection, "driver_connection", connection)
+    try:
+        return socket.socket(fileno=os.dup(descriptor_of(driver)))
+    except Exception:  # noqa: BLE001 - each driver has its own error for "closed already"
+        return None
