@@ -4,6 +4,7 @@ One call in a thread of its own, and a future that says what became of it.
 A future always gets an answer: whoever waits for one may have no other end to its waiting.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -40,6 +41,15 @@ def in_thread(call: Callable[[], T], *, name: str) -> "Future[T]":
         refusal.__cause__ = error
         answer.set_exception(refusal)
     return answer
+
+
+async def async_in_thread(call: Callable[[], T], *, name: str) -> T:
+    """
+    Same as `in_thread`, and return what *call* returned; a task that is cancelled stops waiting.
+
+    Not in the event loop's own threads: all of them may be busy, and the loop waits for them when it ends.
+    """
+    return await asyncio.wrap_future(in_thread(call, name=name))
 
 
 def fill(answer: "Future[T]", call: Callable[[], T]) -> None:

@@ -1,30 +1,65 @@
 """
-Has the server noticed that we left?
+How does a connection end, and has the server noticed that we left?
+
+Nothing here waits for a server that has stalled.  Who hangs up says so and goes, on every driver: asyncpg
+would wait for the answer, for ever.
 
 A closed connection lives on in the server for some milliseconds, on a busy one for longer than a new login
 takes.  A pool that opens the next one at once has, for that moment, one session more than it may have: enough
 to meet a role's CONNECTION LIMIT or a server's max_connections, and then a request fails.  So a connection is
-half-closed, and closing ends when the server has closed its side too.
+half-closed, and closing ends when the server has closed its side too.  When all is closed for good, nothing
+is opened next, and nobody is waited for.
 """
 
 import asyncio
-import os
 import select
 import socket
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from ledger_db.connections.line import second_end
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
 # A session ends within milliseconds.  A server that is gone for good does not answer at all, and a pool full
 # of connections to it must still be replaced quickly.
 _PATIENCE_SECONDS = 0.25
 
 Close = Callable[[Any], None]
+
+# Set while an engine is closed.  A context variable, because its pool closes one connection after the other
+# in the same task or thread.
+_for_good: ContextVar[bool] = ContextVar("ledger_db_for_good", default=False)
+
+
+def close_for_good(engine: Engine) -> None:
+    """Close what is idle in *engine*, and wait for no goodbye."""
+    with _closing_for_good():
+        engine.dispose()
+
+
+async def async_close_for_good(engine: "AsyncEngine") -> None:
+    """Same as `close_for_good`, on the event loop that the engine belongs to."""
+    with _closing_for_good():
+        await engine.dispose()
+
+
+@contextmanager
+def _closing_for_good() -> Iterator[None]:
+    token = _for_good.set(True)
+    try:
+        yield
+    finally:
+        _for_good.reset(token)
 
 
 def wait_for_goodbye(engine: Engine) -> None:
@@ -37,7 +72,8 @@ def wait_for_goodbye(engine: Engine) -> None:
     # SQLAlchemy has an event before a connection is closed and none after it; the dialect, which belongs to
     # this one engine, is where its pools close connections.
     dialect: Any = engine.dialect
-    dialect.do_close = _completely(dialect.do_close, on_loop=dialect.is_async)
+    hang_up = _terminate if dialect.driver == "asyncpg" else dialect.do_close
+    dialect.do_close = _completely(hang_up, on_loop=dialect.is_async)
     # Where a dialect has no way of its own to terminate, it closes, and that waits already.
     if type(dialect).do_terminate is not DefaultDialect.do_terminate:
         dialect.do_terminate = _completely(dialect.do_terminate, on_loop=dialect.is_async)
@@ -46,7 +82,8 @@ def wait_for_goodbye(engine: Engine) -> None:
 def _completely(close: Close, *, on_loop: bool) -> Close:
     def close_completely(connection: Any) -> None:
         # Outside of SQLAlchemy's greenlet (the garbage collector closes) nothing can be awaited.
-        line = None if on_loop and not in_greenlet() else _second_end(connection)
+        waits = not _for_good.get() and (in_greenlet() or not on_loop)
+        line = second_end(connection) if waits else None
         try:
             close(connection)
             if line is not None and on_loop:
@@ -60,26 +97,15 @@ def _completely(close: Close, *, on_loop: bool) -> Close:
     return close_completely
 
 
-def _second_end(connection: Any) -> socket.socket | None:
-    """
-    Return a second descriptor of the connection's socket; None if there is none any more.
-
-    It stays open when the driver closes its own, so that the server's goodbye can be heard.
-    """
-    driver = getattr(connection, "driver_connection", connection)
-    try:
-        transport = getattr(driver, "_transport", None)  # asyncpg's
-        end = driver if transport is None else transport.get_extra_info("socket")
-        line = socket.socket(fileno=os.dup(end.fileno()))
-    except Exception:  # noqa: BLE001 - each driver has its own error for "closed already"
-        return None
-    line.setblocking(False)
-    return line
+def _terminate(connection: Any) -> None:
+    """Say that we leave, and hang up; a connection that is closed and not cut off has nothing on its way."""
+    connection.driver_connection.terminate()
 
 
 def _end_of_line(line: socket.socket) -> None:
     """Wait until the other side has hung up."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
+    line.setblocking(False)
     try:
         # A driver that hangs up without a word has closed its descriptor; the line is still open by ours.
         line.shutdown(socket.SHUT_WR)
@@ -97,6 +123,7 @@ def _end_of_line(line: socket.socket) -> None:
 async def _async_end_of_line(line: socket.socket) -> None:
     """Same as `_end_of_line`, on an event loop."""
     loop = asyncio.get_running_loop()
+    line.setblocking(False)
     try:
         line.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(_PATIENCE_SECONDS):

@@ -1,9 +1,9 @@
 """One PostgreSQL database and all that belongs to it: provider, logins, engines, watcher."""
 
-import asyncio
 import logging
 import threading
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,9 @@ from sqlalchemy import Engine
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
+from ledger_db.background import async_in_thread
 from ledger_db.connections import engines
+from ledger_db.connections.closing import async_close_for_good, close_for_good
 from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
@@ -105,7 +107,8 @@ class PostgresServer:
     async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the async engine; with the other one if its driver is not installed."""
         if find_spec(self._drivers.on_loop) is None:
-            await asyncio.to_thread(self.check, timeout_seconds=timeout_seconds)
+            by_the_other = partial(self.check, timeout_seconds=timeout_seconds)
+            await async_in_thread(by_the_other, name="ledger_db-startup")
             return
         engine = self.async_engine
         await async_check(self._where(), lambda: engines.async_probe(engine), timeout_seconds=timeout_seconds)
@@ -129,17 +132,17 @@ class PostgresServer:
         self._watcher.stop()
         self._probe.close()
         if self._engine is not None:
-            self._engine.dispose()
+            close_for_good(self._engine)
         if self._async_engine is not None and self._loop.is_running:
-            self._loop.run(self._async_engine.dispose(), timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
+            self._loop.run(async_close_for_good(self._async_engine), timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
 
     async def async_close(self) -> None:
         """Same as `close`, on the event loop of the async engine."""
         self._logins.close()
         if self._async_engine is not None:
-            await self._async_engine.dispose()
+            await async_close_for_good(self._async_engine)
         # In a thread, because the watcher may be waiting for this very loop.
-        await asyncio.to_thread(self.close)
+        await async_in_thread(self.close, name="ledger_db-close")
 
     @property
     def belongs_here(self) -> bool:

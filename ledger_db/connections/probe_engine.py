@@ -3,12 +3,12 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from ledger_db.connections import engines
+from ledger_db.connections.closing import close_for_good
 from ledger_db.connections.engines import EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.forking import at_fork, keep_for_good
@@ -32,6 +32,8 @@ class ProbeEngine:
             max_overflow=0,
             pool_pre_ping=False,
             connect_timeout_seconds=min(_CONNECT_TIMEOUT_SECONDS, options.connect_timeout_seconds),
+            # Short, as the answer is worth nothing later: who asks waits for three seconds.
+            silence_timeout_seconds=min(_SILENCE_SECONDS, options.silence_timeout_seconds),
             application_name="ledger_db.probe",
             echo=False,
             log_pool_events=False,
@@ -67,14 +69,12 @@ class ProbeEngine:
     def close(self) -> None:
         """Close the connection; one in use is closed when it is returned.  May be called again."""
         if self._engine is not None:
-            self._engine.dispose()
+            close_for_good(self._engine)
 
     def _made(self) -> Engine:
         with self._making:
             if self._engine is None:
                 self._engine = self._factory.create_engine(self._driver)
-                # Before the listener that logs in, which hands on what it finds here.
-                event.listen(self._engine, "do_connect", _notice_silence, insert=True)
             return self._engine
 
     def _after_fork(self) -> None:
@@ -82,8 +82,3 @@ class ProbeEngine:
         if self._engine is not None:
             keep_for_good(self._engine.pool)
             self._engine.dispose(close=False)
-
-
-def _notice_silence(dialect: object, record: object, cargs: object, cparams: dict[str, Any]) -> None:
-    # Without it, a connection that a firewall has forgotten keeps the probe for a quarter of an hour.
-    cparams["tcp_user_timeout"] = round(_SILENCE_SECONDS * 1000)

@@ -1,6 +1,5 @@
 """One Redis or Valkey server and all that belongs to it: provider, logins, clients, watcher."""
 
-import asyncio
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +10,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
+from ledger_db.background import async_in_thread
 from ledger_db.connections import redis as clients
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
@@ -117,7 +117,7 @@ class RedisServer:
         self._logins.close()
         if self._async_client is not None:
             await self._async_client.connection_pool.disconnect(inuse_connections=False)
-        await asyncio.to_thread(self.close)
+        await async_in_thread(self.close, name="ledger_db-close")
 
     @property
     def belongs_here(self) -> bool:

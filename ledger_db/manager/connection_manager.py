@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from ledger_db.background import async_in_thread
 from ledger_db.connections.probe import MAX_AGE_SECONDS, NOT_OPEN, Prober, ProbeReport
 from ledger_db.credentials.model import CredentialSource
 from ledger_db.errors import ConfigurationError, ManagerClosed
@@ -155,7 +156,7 @@ class ConnectionManager:
             for server in self._servers:
                 closing.push_async_callback(server.async_close)
             if self._signals is not None:
-                closing.push_async_callback(asyncio.to_thread, self._signals.stop)
+                closing.push_async_callback(async_in_thread, self._signals.stop, name="ledger_db-close")
         self._end_close()
 
     def __enter__(self) -> Self:

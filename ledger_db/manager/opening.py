@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ledger_db.background import in_thread
+from ledger_db.background import async_in_thread, in_thread
 from ledger_db.connections.startup import check
 from ledger_db.errors import ServerUnreachable
 from ledger_db.redaction import describe
@@ -56,7 +56,7 @@ class Opening:
     async def async_make_ready(self) -> None:
         """Same as `make_ready`, but connections are opened on this event loop, to which they belong."""
         # A source is read in threads in any case: it may be anybody's, and is synchronous.
-        await asyncio.to_thread(self._each, self._read)
+        await async_in_thread(partial(self._each, self._read), name="ledger_db-startup")
         try:
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
