@@ -5,7 +5,6 @@ The same `Logins` as for PostgreSQL decide; here a connection asks them while it
 streaming credential provider is not used: it loses races on rotation, and says nothing on Sentinel.
 """
 
-import socket
 import ssl
 import sys
 from contextlib import suppress
@@ -29,6 +28,7 @@ from ledger_db.connections.redis_connection import (
 )
 from ledger_db.connections.redis_lending import AsyncPool, Pool
 from ledger_db.connections.redis_repeats import AsyncRepeats, Repeats
+from ledger_db.connections.silence import tcp_options
 from ledger_db.credentials.model import Credentials
 from ledger_db.redaction import forget_frames
 
@@ -164,20 +164,6 @@ def _backoff() -> ExponentialWithJitterBackoff:
     return ExponentialWithJitterBackoff(base=0.01, cap=0.5)
 
 
-def _silence(seconds: float) -> dict[int, int]:
-    """Return what lets a socket end if its network says nothing for *seconds*, idle or busy."""
-    # macOS has another name for the first, and nothing for the last: there only an idle one ends in time.
-    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE")  # noqa: B009
-    options = {
-        idle: max(1, round(seconds / 3)),
-        socket.TCP_KEEPINTVL: max(1, round(seconds / 5)),
-        socket.TCP_KEEPCNT: 3,
-    }
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        options[socket.TCP_USER_TIMEOUT] = max(1, round(seconds * 1000))
-    return options
-
-
 def _arguments(logins: Logins, options: RedisOptions) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "logins": logins,
@@ -187,7 +173,7 @@ def _arguments(logins: Logins, options: RedisOptions) -> dict[str, Any]:
         "socket_timeout": options.timeout_seconds,
         "socket_connect_timeout": options.connect_timeout_seconds,
         "socket_keepalive": True,
-        "socket_keepalive_options": _silence(options.silence_timeout_seconds),
+        "socket_keepalive_options": tcp_options(options.silence_timeout_seconds),
         "decode_responses": options.decode_responses,
     }
     if options.tls:

@@ -19,10 +19,17 @@ from sqlalchemy import Engine, event
 from ledger_db.connections.line import second_end
 
 _COUNT: Final = 3
-# macOS calls the first one by another name, and knows no TCP_USER_TIMEOUT.
-_IDLE: Final = next(
-    (getattr(socket, name) for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE") if hasattr(socket, name)), None
-)
+
+
+def tcp_options(seconds: float) -> dict[int, int]:
+    """Return what lets a socket break after *seconds* of silence, beside SO_KEEPALIVE."""
+    idle, interval = _keepalives(seconds)
+    # macOS has another name for the first one, and nothing for the last.
+    asking_begins = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE")  # noqa: B009
+    options = {asking_begins: idle, socket.TCP_KEEPINTVL: interval, socket.TCP_KEEPCNT: _COUNT}
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        options[socket.TCP_USER_TIMEOUT] = round(seconds * 1000)
+    return options
 
 
 def libpq_silence(seconds: float) -> dict[str, int]:
@@ -57,18 +64,9 @@ def break_in_silence(connection: Any, seconds: float) -> None:
         return
     with line:
         if line.family in {socket.AF_INET, socket.AF_INET6}:
-            _set(line, seconds)
-
-
-def _set(line: socket.socket, seconds: float) -> None:
-    idle, interval = _keepalives(seconds)
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if _IDLE is not None:
-        line.setsockopt(socket.IPPROTO_TCP, _IDLE, idle)
-    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
-    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _COUNT)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in tcp_options(seconds).items():
+                line.setsockopt(socket.IPPROTO_TCP, name, value)
 
 
 def _keepalives(seconds: float) -> tuple[int, int]:
