@@ -20,7 +20,6 @@ import asyncio
 import logging
 import random
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from typing import TypeVar
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
 from ledger_db.backoff import Backoff, equal_jitter
+from ledger_db.connections.scouting import CoolDown, Scouting
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.errors import LoginRefused, ManagerClosed
@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 _PAUSE = Backoff(first_seconds=0.05, most_seconds=1.0)
 _FOLLOWER_PAUSE_SECONDS = 0.03
+# A server that has just come back does some hundred logins a second, for all who have lost it.
+_JITTER_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +74,6 @@ Procedure = Generator[Step, Reply, None]
 
 
 @dataclass(frozen=True, slots=True)
-class _CoolDown:
-    """An open circuit breaker: until then, logins with this version fail without asking the server."""
-
-    version: str
-    until: float
-    cause: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Patience:
     """How long, by which clock, with which jitter."""
 
@@ -88,42 +81,6 @@ class _Patience:
     cool_down_seconds: float
     now: Callable[[], float]
     spread: Callable[[], float]
-
-
-class _Scouting:
-    """What the refused logins of one server share: who looks around for all, and whether to ask at all."""
-
-    def __init__(self) -> None:
-        # Guards the fields below.  Held for a few comparisons, never across a login, a read or a pause: in
-        # an async engine all logins share one thread, and one that waited here would stop it.
-        self._lock = threading.Lock()
-        self._has_scout = False
-        # Logins that worked after a refusal; a follower that sees it move tries again.
-        self.accepted = 0
-        self.cool_down: _CoolDown | None = None
-
-    def volunteer(self) -> bool:
-        """Become the scout; False if there is one."""
-        with self._lock:
-            volunteered = not self._has_scout
-            self._has_scout = True
-            return volunteered
-
-    def stand_down(self) -> None:
-        """Let somebody else be the scout."""
-        with self._lock:
-            self._has_scout = False
-
-    def report_acceptance(self) -> None:
-        """Say that something works again."""
-        with self._lock:
-            self.accepted += 1
-            self.cool_down = None
-
-    def start_cool_down(self, cool_down: _CoolDown) -> None:
-        """Spare the server for a while."""
-        with self._lock:
-            self.cool_down = cool_down
 
 
 class Logins:
@@ -159,7 +116,7 @@ class Logins:
         """
         self.provider = provider
         self._patience = _Patience(patience_seconds, cool_down_seconds, now, spread)
-        self._scouting = _Scouting()
+        self._scouting = Scouting()
         self.closed: bool = False
         at_fork(in_child=self._after_fork)
 
@@ -256,6 +213,10 @@ class Logins:
             raise ManagerClosed("this manager is closed, and opens no connection any more; make a new one")
         return _Login(self.provider, self._scouting, self._patience).steps()
 
+    def note_loss(self) -> None:
+        """Say that a connection was lost, so that those that follow it are not made up for all at once."""
+        self._scouting.note_loss(self._patience.now())
+
     def close(self) -> None:
         """Open no connection any more, and let those that are borrowed be closed when they are returned."""
         self.closed = True
@@ -263,13 +224,13 @@ class Logins:
 
     def _after_fork(self) -> None:
         # A scout lives in the parent process only, and may have held the lock.
-        self._scouting = _Scouting()
+        self._scouting = Scouting()
 
 
 class _Login:
     """One login: what it has tried, since when, and whether it is the scout."""
 
-    def __init__(self, provider: CredentialProvider, scouting: _Scouting, patience: _Patience) -> None:
+    def __init__(self, provider: CredentialProvider, scouting: Scouting, patience: _Patience) -> None:
         self._provider = provider
         self._scouting = scouting
         self._patience = patience
@@ -281,6 +242,15 @@ class _Login:
         self._accepted_before = scouting.accepted
 
     def steps(self) -> Procedure:
+        is_one_of_many = self._scouting.begin(self._patience.now())
+        try:
+            if is_one_of_many:
+                yield Pause(_JITTER_SECONDS * self._patience.spread())
+            yield from self._until_accepted()
+        finally:
+            self._scouting.end()
+
+    def _until_accepted(self) -> Procedure:
         current = self._provider.current
         self._fail_while_cooling_down(current)
         if (yield from self._try(current, seen=current)):
@@ -368,7 +338,7 @@ class _Login:
         cause = describe(self._refusal)
         if self._is_scout or not self._provider.rotates:
             until = self._patience.now() + self._patience.cool_down_seconds
-            self._scouting.start_cool_down(_CoolDown(current.version, until, cause))
+            self._scouting.start_cool_down(CoolDown(current.version, until, cause))
             # Once a cool-down, not once a request: the scout speaks for all.
             log.error("login.given_up", extra={"source": source, "version": current.version, "cause": cause})
         others = f"AWSCURRENT and AWSPENDING were tried for {self._patience.seconds:.1f} s"

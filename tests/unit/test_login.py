@@ -311,3 +311,51 @@ async def test_an_event_loop_logs_in_the_same_way() -> None:
 
     assert await world.logins.async_log_in(connect) == "connection with v2"
     assert world.provider.current == V2
+
+
+def test_a_lone_login_never_waits_for_others() -> None:
+    """A connection that was lost by itself is made up for at once."""
+    world = World(ScriptedSource(V1), "v1")
+    world.logins.note_loss()
+    for _ in range(3):
+        world.log_in()
+
+    assert world.clock() == 1000.0
+
+
+def logins_at_once(world: World, many: int) -> list[type[Step]]:
+    """Begin so many logins in the same moment, and return what each does first."""
+    procedures = [world.logins.procedure() for _ in range(many)]
+    steps = [type(next(procedure)) for procedure in procedures]
+    for procedure in procedures:
+        procedure.close()
+    return steps
+
+
+def test_a_pool_that_lost_everything_does_not_log_in_all_at_once() -> None:
+    """A server that restarts is met by one login of each pool, and by the others a moment later."""
+    world = World(ScriptedSource(V1), "v1")
+    world.logins.note_loss()
+
+    assert logins_at_once(world, 4) == [Attempt, Pause, Pause, Pause]
+
+
+def test_the_wait_after_a_loss_is_short() -> None:
+    """Whoever waits for a connection has it a quarter of a second later at the latest."""
+    world = World(ScriptedSource(V1), "v1")
+    world.logins.note_loss()
+    first, second = world.logins.procedure(), world.logins.procedure()
+    next(first)
+
+    assert next(second) == Pause(0.25)
+    assert second.send(None) == Attempt(V1)
+
+
+def test_many_logins_without_a_loss_are_not_held_up() -> None:
+    """A pool that grows because it is busy has no time to lose."""
+    world = World(ScriptedSource(V1), "v1")
+    assert logins_at_once(world, 4) == [Attempt] * 4
+    world.logins.note_loss()
+    world.clock.advance(60.0)
+
+    assert logins_at_once(world, 4) == [Attempt] * 4
