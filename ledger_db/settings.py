@@ -15,10 +15,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ledger_db.answers.announcement import DEFAULT_CHANNEL
 from ledger_db.errors import ConfigurationError
 
+_ALONE: Final[Mapping[str, Any]] = {"renewal_spread_seconds": 0.0, "announcement_spread_seconds": 0.0}
+
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "development": {"pool_size": 2, "max_overflow": 3, "echo": True},
+    # One process is no fleet: what it does about a rotation is seen at once.
+    "development": {"pool_size": 2, "max_overflow": 3, "echo": True, **_ALONE},
     # Nothing is kept, so nothing is shared between tests or their event loops.
-    "test": {"pool": "none"},
+    "test": {"pool": "none", **_ALONE},
 }
 """By profile, what differs from the defaults, which are those of production."""
 
@@ -160,6 +163,18 @@ class Settings(BaseSettings):
         default=300.0,
         gt=0,
         description="The longest time between two looks at a secret; jittered by U(1/2, 1)",
+    )
+    renewal_spread_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=600,
+        description="Over how long a rotation's logins are spread; at most 2 behind a pooler by transaction",
+    )
+    announcement_spread_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=600,
+        description="The most that a look waits after an announcement, drawn by each process",
     )
     login_patience_seconds: float = Field(
         default=10.0, gt=0, description="How long a refused login keeps looking for newer credentials"

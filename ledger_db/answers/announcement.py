@@ -4,7 +4,8 @@ What does an announcement of a rotation say, and which secret does it mean?
     {"secret_id": "trust-ledger/postgres", "version_id": "5f0c...", "strategy": "alternating-users"}
 
 There is no value in it.  Whoever can publish can at most cause a read of Secrets Manager: nothing that an
-announcement says is believed further than that.
+announcement says is believed further than that.  That it is urgent counts only if the read brings a new
+version.
 """
 
 import json
@@ -35,15 +36,18 @@ class Announcement:
         version_id: Which version it moved to; None if the announcement does not say.
 
         strategy: How it was rotated, for log lines; None if the announcement does not say.
+
+        urgent: Whether sessions with the older version shall end soon, at the price of many logins at once.
     """
 
     secret_id: str
     version_id: str | None = None
     strategy: str | None = None
+    urgent: bool = False
 
     def to_json(self) -> str:
-        """Return the message that `parse` reads."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+        """Return the message that `parse` reads; what goes without saying is not said."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value})
 
 
 def parse(message: bytes) -> Announcement | None:
@@ -59,7 +63,12 @@ def parse(message: bytes) -> Announcement | None:
     secret_id = printable(value.get("secret_id"))
     if secret_id is None:
         return None
-    return Announcement(secret_id, printable(value.get("version_id")), printable(value.get("strategy")))
+    return Announcement(
+        secret_id,
+        printable(value.get("version_id")),
+        printable(value.get("strategy")),
+        urgent=value.get("urgent") is True,
+    )
 
 
 def is_same_secret(one: str, other: str) -> bool:

@@ -121,9 +121,13 @@ class PostgresServer:
         """Follow rotations from now on."""
         self._watcher.start()
 
-    def look_now(self) -> None:
-        """Read the secret now: somebody says that it changed."""
-        self._watcher.look_now()
+    def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
+        """Read the secret now: somebody says that it changed; see `CredentialWatcher`."""
+        self._watcher.look_now(urgent=urgent, announced=announced)
+
+    def note_subscription(self, *, is_open: bool) -> None:
+        """Say whether announcements are heard."""
+        self._watcher.note_subscription(is_open=is_open)
 
     def close(self) -> None:
         """Close every idle connection; borrowed ones are closed when returned.  May be called again."""

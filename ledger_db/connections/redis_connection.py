@@ -65,7 +65,7 @@ class _Asking:
     def __init__(self, *, logins: Logins, repeat_writes: bool = False, **arguments: Any) -> None:
         self._logins = logins
         self._repeat_writes = repeat_writes
-        self._stamp = ""
+        self._stamp, self._share = "", logins.provider.draw_share()
         self.asked = NOTHING
         super().__init__(**arguments)
         retry: Any = self.retry  # type: ignore[attr-defined] # redis-py's copy of what it was given
@@ -91,7 +91,7 @@ class _Asking:
 
     @property
     def _is_stale(self) -> bool:
-        return self._stamp != self._logins.provider.stamp
+        return self._logins.provider.is_stale(self._stamp, self._share)
 
     def _ask(self, commands: list[Command]) -> None:
         asked = asked_by(commands)

@@ -89,9 +89,13 @@ class RedisServer:
         """Follow rotations from now on."""
         self._watcher.start()
 
-    def look_now(self) -> None:
-        """Read the secret now: somebody says that it changed."""
-        self._watcher.look_now()
+    def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
+        """Read the secret now: somebody says that it changed; see `CredentialWatcher`."""
+        self._watcher.look_now(urgent=urgent, announced=announced)
+
+    def note_subscription(self, *, is_open: bool) -> None:
+        """Say whether announcements are heard."""
+        self._watcher.note_subscription(is_open=is_open)
 
     def new_async_client(self) -> AsyncRedis:
         """Return a further asynchronous client, on whichever loop uses it; who asked for it closes it."""

@@ -21,8 +21,12 @@ class Follower(Protocol):
 
     provider: "CredentialProvider"
 
-    def look_now(self) -> None:
-        """Read the secret now: somebody says that it changed."""
+    def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
+        """Read the secret now: somebody says that it changed; see `CredentialWatcher`."""
+        ...
+
+    def note_subscription(self, *, is_open: bool) -> None:
+        """Say whether announcements are heard."""
         ...
 
 

@@ -2,8 +2,10 @@
 Ties the life of a pooled connection to the credentials that opened it.
 
 Born:      the stamp of the credentials that logged in is written on the connection's record.
-Borrowed:  an idle connection with another stamp is replaced before it is handed out.
-Returned:  a connection with another stamp is closed instead of kept.
+Borrowed:  an idle connection that is stale is replaced before it is handed out.
+Returned:  a stale connection is closed instead of kept.
+
+It is stale from a moment of its own on, once its stamp is no longer the current one; see `Staleness`.
 
 Nothing is ever closed under somebody who is using it, and the Engine and its pool stay the same objects for
 ever: swapping the pool leaks sessions.  SQLAlchemy runs these listeners as synchronous code for an
@@ -34,12 +36,19 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from ledger_db.credentials.provider import CredentialProvider
+
 _STAMP = "ledger_db.stamp"
+_SHARE = "ledger_db.share"
 _UNUSED = "ledger_db.unused"
 
 # Set while somebody tries credentials that are not current yet.  A context variable, because the same task or
 # thread goes through checkout and login; others never see it.
 _trial: ContextVar[Credentials | None] = ContextVar("ledger_db_trial", default=None)
+
+
+class _Replaced(DisconnectionError):
+    """What SQLAlchemy is told of a connection that we replace ourselves."""
 
 
 class _Trials:
@@ -119,19 +128,26 @@ def stamp_connections(
         connection = log_in(trial) if trial is not None else _run(logins, log_in, dialect)
         # Write down what logged in, not what is current by now: a rotation may have landed meanwhile.
         record.info[_UNUSED] = cast("Credentials", used).stamp
+        record.info[_SHARE] = provider.draw_share()
         return connection
+
+    @event.listens_for(engine, "invalidate")
+    def note_loss(dbapi: object, record: "ConnectionPoolEntry", error: BaseException | None) -> None:
+        # Without an error somebody of ours has closed it.
+        if error is not None and not isinstance(error, _Replaced):
+            logins.note_loss()
 
     # Each request passes through the next two, so what usually happens is one comparison.
     @event.listens_for(engine, "checkout")
     def replace_if_stale(dbapi: object, record: "ConnectionPoolEntry", fairy: object) -> None:
         if record.info.get(_STAMP) != provider.stamp or _trials.running:
-            _replace_unless_good(record, provider.stamp)
+            _replace_unless_good(record, provider)
 
     @event.listens_for(engine, "checkin")
     def close_if_stale(dbapi: object | None, record: "ConnectionPoolEntry") -> None:
         # Just logged in on trial, not adopted yet: the adoption follows, and this connection with it.
         if dbapi is not None and record.info.get(_STAMP) != provider.stamp and _trial.get() is None:
-            record.invalidate()
+            _close_if_stale(record, provider)
 
 
 def stamp_of(record: "ConnectionPoolEntry") -> str | None:
@@ -140,16 +156,21 @@ def stamp_of(record: "ConnectionPoolEntry") -> str | None:
     return None if stamp is None else str(stamp)
 
 
-def _replace_unless_good(record: "ConnectionPoolEntry", current: str) -> None:
+def _close_if_stale(record: "ConnectionPoolEntry", provider: "CredentialProvider") -> None:
+    if provider.is_stale(record.info.get(_STAMP, ""), record.info.get(_SHARE, 0.0)):
+        record.invalidate()
+
+
+def _replace_unless_good(record: "ConnectionPoolEntry", provider: "CredentialProvider") -> None:
     # One that was opened for this very checkout is good even if a rotation has landed since: it did log in.
     # SQLAlchemy allows two attempts a checkout; a storm of rotations would use up both.
     unused = record.info.pop(_UNUSED, None)
     if unused is not None:
         record.info[_STAMP] = unused
         return
-    trial = _trial.get()
-    if record.info[_STAMP] != (current if trial is None else trial.stamp):
-        raise DisconnectionError("opened with credentials that have since rotated")
+    trial, stamp = _trial.get(), record.info[_STAMP]
+    if provider.is_stale(stamp, record.info[_SHARE]) if trial is None else stamp != trial.stamp:
+        raise _Replaced("opened with credentials that have since rotated")
 
 
 def _run(logins: Logins, log_in: Any, dialect: "Dialect") -> "DBAPIConnection":

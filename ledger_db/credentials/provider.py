@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 
 from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.reads import SharedReads
+from ledger_db.credentials.reliance import Reliance
 from ledger_db.credentials.schedule import Schedule
+from ledger_db.credentials.staleness import Staleness
 from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, Retryable
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
@@ -111,9 +113,12 @@ class CredentialProvider:
         self._probe: Probe | None = None
         self._doubt: _Doubt | None = None
         self._reads = SharedReads(source, self._schedule, now=now)
+        self._staleness = Staleness(self._schedule.renewal_spread_seconds, now=now)
+        #: What is known about announcements; whoever hears them writes it.
+        self.reliance: Reliance = Reliance()
 
-        # Guards the swap of _current and _status.  Never held across a read of the source, a login or a
-        # subscriber: an event loop may be waiting for it.
+        # Guards the swap of _current, _status and _staleness.  Never held across a read of the source, a
+        # login or a subscriber: an event loop may be waiting for it.
         self._swap = threading.Lock()
         # Read without a lock.  Replacing one reference is atomic, and what it refers to is frozen.
         self._current: Credentials | None = None
@@ -210,36 +215,61 @@ class CredentialProvider:
         """
         adopted = self._replace(credentials, instead_of=instead_of)
         if adopted:
+            self.reliance.note_adoption(announced=False)
             # It was refused a moment ago, and may still be AWSCURRENT: polling must not hurry back to it.
             wait = self._schedule.after_failure(1, self._spread())
             self._doubt = _Doubt(instead_of, 1, self._now() + wait)
         return adopted
 
-    def tick(self) -> float:
-        """Do one round of watching and return the seconds to wait before the next.  Never raises."""
+    def tick(self, *, announced: bool = False) -> float:
+        """
+        Do one round of watching and return the seconds to wait before the next.  Never raises.
+
+        Args:
+            announced: Whether the round is due to an announcement.
+        """
         try:
             fresh = self._read_current()
         except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
             return self._schedule.after_failure(self._note_failure(error), self._spread())
         self._note_success()
-        wait = self._consider(fresh)
+        wait = self._consider(fresh, announced=announced)
         return self.next_wait() if wait is None else wait
 
     def next_wait(self) -> float:
         """Return the seconds until the source should be read again, all being well."""
         expires_at = self.current.expires_at
         lifetime = None if expires_at is None else expires_at - self._posix_now()
-        return self._schedule.after_success(lifetime, self._spread())
+        return self._schedule.after_success(lifetime, self._spread(), doublings=self.reliance.doublings)
+
+    def draw_share(self) -> float:
+        """Return the share of a connection that logs in now; see `Staleness`."""
+        return self._spread()
+
+    def is_stale(self, stamp: str, share: float) -> bool:
+        """Return whether a connection with *stamp* and *share* is to be replaced when nobody uses it."""
+        return stamp != self.stamp and self._staleness.has_begun(stamp, share)
+
+    def hurry(self) -> None:
+        """Make every connection stale whose stamp is not the current one, without any spread."""
+        with self._swap:
+            self._staleness.hurry()
+
+    def renewal_pause(self) -> float | None:
+        """Return the seconds until idle connections should be looked through again; None for never."""
+        return self._staleness.pause_seconds(self._spread())
 
     def retire(self) -> None:
         """Make every connection stale for good: what is borrowed is closed when it is returned."""
         with self._swap:
             self._retired, self.stamp = True, ""
+            self._staleness.hurry()
 
     def after_fork(self) -> None:
         """Forget what must not be shared with the parent process: locks, reads under way, sockets."""
         self._swap = threading.Lock()
         self._reads = SharedReads(self._source, self._schedule, now=self._now)
+        self.reliance = Reliance()
         forget_client = getattr(self._source, "forget_client", None)
         if forget_client is not None:
             forget_client()
@@ -254,11 +284,13 @@ class CredentialProvider:
             "credentials.pending_unreadable", extra={"source": self._source.name, "cause": describe(error)}
         )
 
-    def _consider(self, fresh: Credentials) -> float | None:
+    def _consider(self, fresh: Credentials, *, announced: bool) -> float | None:
         """Adopt what polling found, if the server takes it; otherwise return when to ask again."""
         current = self.current
         if fresh.version == current.version:
             self._doubt = None
+            if not announced:
+                self.reliance.note_nothing_new()
             return None
         doubt = self._doubt if self._doubt and self._doubt.version == fresh.version else None
         if doubt is not None and self._now() < doubt.not_before:
@@ -271,7 +303,8 @@ class CredentialProvider:
             except Exception as error:  # noqa: BLE001 - a driver may raise anything; the old ones stay in use
                 return self._postpone(fresh, doubt, error)
         self._doubt = None
-        self._replace(fresh, instead_of=current.version)
+        if self._replace(fresh, instead_of=current.version):
+            self.reliance.note_adoption(announced=announced)
         return None
 
     def _postpone(self, fresh: Credentials, doubt: _Doubt | None, error: Exception) -> float:
@@ -305,7 +338,7 @@ class CredentialProvider:
             if self._retired or (before.version if before else None) != instead_of:
                 return False
             self._current = credentials
-            self.stamp = credentials.stamp
+            self._note_stamp(before, credentials)
             now = self._posix_now()
             self._status = ProviderStatus(
                 source=self._source.name,
@@ -321,6 +354,19 @@ class CredentialProvider:
             for subscriber in self._subscribers:
                 subscriber(credentials)
         return True
+
+    def _note_stamp(self, before: Credentials | None, credentials: Credentials) -> None:
+        # First, or a checkout in between would find a stamp that is not current and was never: stale at once.
+        if before is not None and before.stamp != credentials.stamp:
+            self._staleness.follow(before.stamp, credentials.stamp)
+            # A secret that leads elsewhere moves the service: what is written to the old place may be lost.
+            if (before.host, before.port, before.database) != (
+                credentials.host,
+                credentials.port,
+                credentials.database,
+            ):
+                self._staleness.hurry()
+        self.stamp = credentials.stamp
 
     def _note_problem(self, problem: str) -> None:
         with self._swap:

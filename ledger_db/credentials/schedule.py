@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from ledger_db.backoff import Backoff, equal_jitter
 
+# A rotation that nobody announced, and that refuses no login, is found after this long at the latest.
+_RESTING_SECONDS = 3600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -24,6 +27,8 @@ class Schedule:
             each read that brought nothing new, so that a rotation that is stuck costs few calls.
 
         floor_most_seconds: Where that doubling ends.
+
+        renewal_spread_seconds: How long after an adoption the last connection with an older stamp is stale.
     """
 
     refresh_interval_seconds: float = 300.0
@@ -31,14 +36,23 @@ class Schedule:
     retry_most_seconds: float = 60.0
     floor_first_seconds: float = 0.25
     floor_most_seconds: float = 2.0
+    renewal_spread_seconds: float = 0.0
 
-    def after_success(self, lifetime_seconds: float | None, spread: float) -> float:
+    def after_success(self, lifetime_seconds: float | None, spread: float, *, doublings: int = 0) -> float:
         """
         Wait one interval, or four fifths of what is left of *lifetime_seconds* if that is sooner.
 
         After jitter a token of 15 minutes is replaced 6 to 12 minutes before its end.
+
+        Args:
+            lifetime_seconds: How long the credentials will be valid; None for ever.
+
+            spread: The jitter.
+
+            doublings: How often the interval is doubled, up to an hour; see `Reliance`.
         """
-        wait = self.refresh_interval_seconds
+        most = max(self.refresh_interval_seconds, _RESTING_SECONDS)
+        wait = Backoff(self.refresh_interval_seconds, most).after(1 + doublings)
         if lifetime_seconds is not None:
             # Never zero: a token that is already dead must not turn the watcher into a busy loop.
             wait = min(wait, max(self.retry_first_seconds, lifetime_seconds * 0.8))

@@ -1,5 +1,6 @@
 """The thread that keeps one provider current, and does what a rotation asks for afterwards."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,8 @@ class CredentialWatcher:
         Args:
             provider: What is kept current.
 
-            on_rotated: Called in the watching thread after each adoption.  Must not raise.
+            on_rotated: Called in the watching thread after each adoption, and again while connections go
+                on becoming stale.  Must not raise.
 
             now: Seconds on a clock that never goes back.
         """
@@ -41,7 +43,10 @@ class CredentialWatcher:
         # before the event and cleared before the work, so none is lost.
         self._wake = threading.Event()
         self._look_due = False
+        self._announced = False
         self._rotated = False
+        # The stamp that was current when somebody was in a hurry; None if nobody is.
+        self._urgent_from: str | None = None
         self._stamp = ""
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -57,9 +62,26 @@ class CredentialWatcher:
         )
         self._thread.start()
 
-    def look_now(self) -> None:
-        """Read the source now instead of at the end of the interval; a hint, cheap to repeat."""
+    def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
+        """
+        Read the source now instead of at the end of the interval; a hint, cheap to repeat.
+
+        Args:
+            urgent: Whether what is found makes every older connection stale at once.
+
+            announced: Whether the subscription said so.
+        """
+        if urgent:
+            self._urgent_from = self._provider.stamp
+            # Somebody may have let everything be stale just now.
+            self._rotated = True
+        self._announced = self._announced or announced
         self._look_due = True
+        self._wake.set()
+
+    def note_subscription(self, *, is_open: bool) -> None:
+        """Say whether announcements are heard; if they are no longer, polling is as frequent as before."""
+        self._provider.reliance.note_subscription(is_open=is_open)
         self._wake.set()
 
     def stop(self, *, timeout_seconds: float = 1.0) -> None:
@@ -83,15 +105,38 @@ class CredentialWatcher:
 
     def _run(self) -> None:
         # The first read was the manager's: waiting comes first.
-        due_at = self._now() + self._provider.next_wait()
+        due_at, renew_at = self._now() + self._provider.next_wait(), math.inf
         while True:
-            self._wake.wait(max(0.0, due_at - self._now()))
+            is_woken = self._wake.wait(max(0.0, min(due_at, renew_at) - self._now()))
             self._wake.clear()
             if self._stopping:
                 return
-            if self._rotated:
+            if self._rotated or self._now() >= renew_at:
                 self._rotated = False
-                self._on_rotated()
+                renew_at = self._renew()
+            if is_woken:
+                # Whatever it is: what a long interval relied on may be over.
+                due_at = min(due_at, self._now() + self._provider.next_wait())
             if self._look_due or self._now() >= due_at:
-                self._look_due = False
-                due_at = self._now() + self._provider.tick()
+                due_at = self._now() + self._look()
+
+    def _renew(self) -> float:
+        """Do what an adoption asks for, and return when to do it again."""
+        # Asked before: what becomes stale meanwhile is found the next time.
+        pause = self._provider.renewal_pause()
+        self._on_rotated()
+        return math.inf if pause is None else self._now() + pause
+
+    def _look(self) -> float:
+        announced, urgent_from = self._announced, self._urgent_from
+        self._look_due, self._announced, self._urgent_from = False, False, None
+        wait = self._provider.tick(announced=announced)
+        # Only what is new is believed to be urgent, whoever says so.
+        if urgent_from is not None and urgent_from != self._provider.stamp:
+            self._provider.hurry()
+            self._rotated = True
+            self._wake.set()
+        elif self._provider.status.problem is not None:
+            # It could not be read or tried: the next look will be as urgent.
+            self._urgent_from = urgent_from
+        return wait

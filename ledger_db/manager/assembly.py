@@ -86,7 +86,11 @@ def signal_listener(
     from ledger_db.signals.subscription import Subscription  # noqa: PLC0415
 
     channel = settings.announcements_channel
-    return SignalListener(lambda: Subscription(redis.new_connection(), channel), rotating)
+    return SignalListener(
+        lambda: Subscription(redis.new_connection(), channel),
+        rotating,
+        spread_seconds=settings.announcement_spread_seconds,
+    )
 
 
 def _sqlite_server(settings: Settings, url: str) -> "Database":
@@ -117,7 +121,11 @@ def _engine_options(settings: Settings) -> EngineOptions:
 
 
 def _provider(source: CredentialSource, settings: Settings) -> CredentialProvider:
-    return CredentialProvider(source, Schedule(refresh_interval_seconds=settings.refresh_interval_seconds))
+    schedule = Schedule(
+        refresh_interval_seconds=settings.refresh_interval_seconds,
+        renewal_spread_seconds=settings.renewal_spread_seconds,
+    )
+    return CredentialProvider(source, schedule)
 
 
 def _database_source(settings: Settings) -> CredentialSource | None:

@@ -266,10 +266,19 @@ class ConnectionManager:
         patience = self._patience(patience_seconds)
         return await transactions.async_run(opened, work, patience=patience, tally=self._tally)
 
-    def look_now(self) -> None:
-        """Read the secrets now instead of at the end of the interval: somebody says that one changed."""
+    def look_now(self, *, urgent: bool = False) -> None:
+        """
+        Read the secrets now instead of at the end of the interval: somebody says that one changed.
+
+        Args:
+            urgent: Whether connections with older credentials are replaced at once, not spread over
+                ``renewal_spread_seconds``: a password has leaked, say, and its sessions shall not stay.
+        """
         for server in self._servers:
-            server.look_now()
+            if urgent:
+                # Also those of a rotation that was adopted a moment ago.
+                server.provider.hurry()
+            server.look_now(urgent=urgent)
 
     def health(self) -> HealthReport:
         """Say how things are, in microseconds: no server is asked."""

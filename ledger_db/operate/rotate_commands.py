@@ -25,6 +25,7 @@ _NOT_GOOD = 3
 @click.option("--token", metavar="ID", help="Go on with the rotation that makes this version.")
 @click.option("--repair", is_flag=True, help="Bring a rotation that stopped half way to a good end.")
 @click.option("--retire", is_flag=True, help="Redis: let the password before AWSCURRENT be forgotten now.")
+@click.option("--urgent", is_flag=True, help="Let services replace all connections at once: it has leaked.")
 @click.option("--strategy", type=click.Choice(list(STRATEGIES)), help="For a secret that names none.")
 @click.option("--sslmode", type=click.Choice(["verify-full", "verify-ca", "require", "disable"]))
 @click.option("--sslrootcert", type=click.Path(dir_okay=False, exists=True), help="Whom to trust.")
@@ -37,6 +38,7 @@ def rotate(
     token: str | None,
     repair: bool,
     retire: bool,
+    urgent: bool,
     strategy: str | None,
     sslmode: SslMode | None,
     sslrootcert: str | None,
@@ -54,7 +56,7 @@ def rotate(
     if token is not None and not TOKEN.fullmatch(token):
         raise click.UsageError("--token is the id of a version: 32 to 64 characters")
     # No list here: it keeps others from choosing for a function, and this is whoever owns the permissions.
-    rules = Rules(allowed=("*",), strategy=strategy, tls=_tls(sslmode, sslrootcert))
+    rules = Rules(allowed=("*",), strategy=strategy, tls=_tls(sslmode, sslrootcert), urgent=urgent)
     runner = Runner(rules, client_maker(region_of(secret)), announcer=announcer)
     deadline = Deadline.after(timeout_seconds)
     try:

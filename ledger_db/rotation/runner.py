@@ -61,6 +61,8 @@ class Rules:
         only_if_enabled: Refuse a secret whose rotation was cancelled.
 
         visible_seconds: How long a value that was put just now may take to be seen.
+
+        urgent: Whether services are asked to end older sessions at once, whatever it costs the servers.
     """
 
     allowed: tuple[str, ...]
@@ -68,6 +70,7 @@ class Rules:
     tls: TLS = field(default_factory=TLS)
     only_if_enabled: bool = False
     visible_seconds: float = VISIBLE_SECONDS
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,9 @@ class Runner:
     def _announce(self, case: "_Case", version: str, deadline: Deadline) -> None:
         if self._announcer is not None:
             announcer = self._announcer(self._tools(deadline))
-            announcement = Announcement(case.labels.arn, version, case.rotator.strategy)
+            announcement = Announcement(
+                case.labels.arn, version, case.rotator.strategy, urgent=self._rules.urgent
+            )
             announcer.announce(announcement, deadline)
 
     def _tools(self, deadline: Deadline) -> Tools:

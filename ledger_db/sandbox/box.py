@@ -161,6 +161,9 @@ class Sandbox:
             **_NOBODY_ELSES,
             "LEDGER_DB_DATABASE_SECRET_ID": self.database_secret_id,
             "LEDGER_DB_REDIS_SECRET_ID": self.redis_secret_id,
+            # Servers of one machine have no fleet to spare; what a rotation does is to be seen at once.
+            "LEDGER_DB_RENEWAL_SPREAD_SECONDS": "0",
+            "LEDGER_DB_ANNOUNCEMENT_SPREAD_SECONDS": "0",
             **security,
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": self.secrets_manager.url,
             "AWS_REGION": rotate.REGION,

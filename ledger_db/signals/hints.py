@@ -1,6 +1,12 @@
-"""Debounces announcements: when is a server told to look, once a rotation of its secret was announced?"""
+"""
+When is a server told to look, once a rotation of its secret was announced?
 
-from collections.abc import Sequence
+Not at once: a fleet hears the same message in the same moment, and Secrets Manager would be asked by all of
+it together.  And not too often, whatever is announced.
+"""
+
+import random
+from collections.abc import Callable, Sequence
 
 from ledger_db.answers.announcement import Announcement, is_same_secret
 from ledger_db.connections.server import Follower
@@ -8,7 +14,7 @@ from ledger_db.connections.server import Follower
 # Two looks at one secret are at least this far apart, whatever is announced: a flood must not become one of
 # requests to Secrets Manager.
 FLOOR_SECONDS = 0.5
-# The announcement may be faster than Secrets Manager's replicas: look 0, 0.5, 1.5, 3.5 and 7.5 s after it.
+# The announcement may be faster than Secrets Manager's replicas: look 0, 0.5, 1.5, 3.5 and 7.5 s after that.
 _LOOKS = 5
 
 
@@ -19,14 +25,33 @@ class Hints:
     It has no clock: *now* is seconds on one that never goes back.
     """
 
-    def __init__(self, servers: Sequence[Follower]) -> None:
+    def __init__(
+        self,
+        servers: Sequence[Follower],
+        *,
+        spread_seconds: float = 0.0,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        Expect nothing yet.
+
+        Args:
+            servers: Who may be meant.
+
+            spread_seconds: The most that is waited before a look, unless it is urgent.
+
+            spread: Draws how much of it, in [0, 1).
+        """
         self._hints = [_Hint(server) for server in servers]
+        self._spread_seconds = spread_seconds
+        self._spread = spread
 
     def take(self, announcement: Announcement, now: float) -> bool:
         """Remember *announcement* for the servers that it means; False if it means none of them."""
         meant = [hint for hint in self._hints if hint.is_meant_by(announcement)]
+        wait = 0.0 if announcement.urgent else self._wait()
         for hint in meant:
-            hint.want(announcement.version_id, now)
+            hint.want(announcement.version_id, now + wait, urgent=announcement.urgent)
         return bool(meant)
 
     def next_at(self) -> float | None:
@@ -41,8 +66,12 @@ class Hints:
     def look_everywhere(self, now: float) -> None:
         """Let every server look, once: nobody knows what was announced while nobody listened."""
         for hint in self._hints:
-            hint.want(None, now)
+            # Spread too: whoever restarts Redis cuts off all listeners in the same moment.
+            hint.want(None, now + self._wait(), urgent=False)
         self.act(now)
+
+    def _wait(self) -> float:
+        return self._spread_seconds * self._spread()
 
 
 class _Hint:
@@ -53,6 +82,7 @@ class _Hint:
         self.due_at = 0.0
         self._server = server
         self._wanted: str | None = None
+        self._urgent = False
         self._looks = 0
         self._looked_at: float | None = None
 
@@ -60,12 +90,17 @@ class _Hint:
         # The source of a secret has its id as its name.
         return is_same_secret(announcement.secret_id, self._server.provider.status.source)
 
-    def want(self, version: str | None, now: float) -> None:
+    def want(self, version: str | None, at: float, *, urgent: bool) -> None:
+        # A second message must not put off what the first one asks for.
+        if self.looks_left and not self._looks:
+            at = min(at, self.due_at)
+        # Who rotates and AWS's event announce the same version, and only the first knows that it is urgent.
+        self._urgent = urgent or (self._urgent and bool(self.looks_left) and version == self._wanted)
         self._wanted = version
         self._looks = 0
         # Without a version nobody can tell whether the look has found what there was to find.
         self.looks_left = _LOOKS if version else 1
-        self.due_at = now if self._looked_at is None else max(now, self._looked_at + FLOOR_SECONDS)
+        self.due_at = at if self._looked_at is None else max(at, self._looked_at + FLOOR_SECONDS)
 
     def act(self, now: float) -> None:
         if not self.looks_left or now < self.due_at:
@@ -74,7 +109,7 @@ class _Hint:
         if self._wanted is not None and self._server.provider.status.version == self._wanted:
             self.looks_left = 0
             return
-        self._server.look_now()
+        self._server.look_now(urgent=self._urgent, announced=True)
         self._looked_at = now
         self.due_at = now + FLOOR_SECONDS * 2.0**self._looks
         self._looks += 1

@@ -1,7 +1,7 @@
 """
 How does a service hear of a rotation before it would have polled?
 
-    announced  ->  the secret is one of ours?  ->  its server looks now, and reads Secrets Manager itself
+    announced  ->  the secret is one of ours?  ->  its server looks soon, and reads Secrets Manager itself
     lost       ->  subscribe again, jittered   ->  every server looks: something may have been missed
 
 An announcement is a hint.  Nothing depends on it: without it, or without Redis, polling finds the rotation.
@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ledger_db.answers.announcement import parse
@@ -71,6 +72,7 @@ class SignalListener:
         subscribe: Callable[[], Channel],
         servers: Sequence[Follower],
         *,
+        spread_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
         spread: Callable[[], float] = random.random,
     ) -> None:
@@ -82,12 +84,15 @@ class SignalListener:
 
             servers: Who may be meant.
 
+            spread_seconds: The most that is waited before a look; see `Hints`.
+
             now: Seconds on a clock that never goes back.
 
             spread: Draws the jitter, in [0, 1).
         """
         self._subscribe = subscribe
         self._servers = tuple(servers)
+        self._spread_seconds = spread_seconds
         self._now = now
         self._spread = spread
         self._stopping = threading.Event()
@@ -147,7 +152,7 @@ class SignalListener:
 
     def _listen(self) -> None:
         """Subscribe, and hear what is announced until somebody hangs up."""
-        hints = Hints(self._servers)
+        hints = Hints(self._servers, spread_seconds=self._spread_seconds, spread=self._spread)
         channel = self._channel = self._subscribe()
         try:
             channel.open()
@@ -156,9 +161,20 @@ class SignalListener:
             if not is_first:
                 # Redis keeps nothing for a subscriber that is away.
                 hints.look_everywhere(self._now())
-            self._read(channel, hints)
+            with self._subscribed():
+                self._read(channel, hints)
         finally:
             channel.close()
+
+    @contextmanager
+    def _subscribed(self) -> Iterator[None]:
+        for server in self._servers:
+            server.note_subscription(is_open=True)
+        try:
+            yield
+        finally:
+            for server in self._servers:
+                server.note_subscription(is_open=False)
 
     def _read(self, channel: Channel, hints: Hints) -> None:
         ping_at, is_asked = self._now() + _PING_SECONDS, False

@@ -109,8 +109,11 @@ class SqliteServer:
     def watch(self) -> None:
         """Do nothing: these credentials do not rotate."""
 
-    def look_now(self) -> None:
+    def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
         """Do nothing: there is no secret to read."""
+
+    def note_subscription(self, *, is_open: bool) -> None:
+        """Do nothing: as above."""
 
     def close(self) -> None:
         """Open nothing any more; what is borrowed is closed when it is returned.  May be called again."""

@@ -25,6 +25,28 @@ def test_fields_that_somebody_adds_later_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "expected"),
+    [(True, True), (False, False), (1, False), ("true", False), ([True], False), (None, False)],
+)
+def test_only_true_is_urgent(value: object, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    """Nothing is replaced in a hurry because of a message that is hard to read."""
+    message = json.dumps({"secret_id": "s", "urgent": value}).encode()
+    found = parse(message)
+
+    assert found is not None
+    assert found.urgent is expected
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    """An older service meets no field that it would not expect, unless it is needed."""
+    ordinary, urgent = Announcement("s", "v2", "redis-acl"), Announcement("s", "v2", urgent=True)
+
+    assert parse(ordinary.to_json().encode()) == ordinary
+    assert parse(urgent.to_json().encode()) == urgent
+    assert "urgent" not in ordinary.to_json()
+
+
+@pytest.mark.parametrize(
     "message",
     [
         b"",

@@ -30,15 +30,22 @@ class Server:
     source: Source
     provider: CredentialProvider = field(init=False)
     looks: int = 0
+    urgent_looks: int = 0
+    hears: bool = False
 
     def __post_init__(self) -> None:
         self.provider = CredentialProvider(self.source)
         self.provider.load()
 
-    def look_now(self) -> None:
+    def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
         """Look, as the watcher would."""
         self.looks += 1
-        self.provider.tick()
+        self.urgent_looks += urgent
+        self.provider.tick(announced=announced)
+
+    def note_subscription(self, *, is_open: bool) -> None:
+        """Remember it."""
+        self.hears = is_open
 
 
 @pytest.fixture
@@ -151,3 +158,53 @@ def test_after_a_gap_every_server_looks_once(postgres: Server, redis: Server) ->
     hints.act(200.0)
 
     assert (postgres.looks, redis.looks) == (1, 1)
+
+
+def test_a_fleet_that_hears_together_does_not_ask_together(postgres: Server) -> None:
+    """Each process waits for a part of the spread that it draws itself; further looks keep their distance."""
+    hints = Hints([postgres], spread_seconds=2.0, spread=lambda: 0.5)
+    hints.take(Announcement("trust-ledger/postgres", "v2"), 0.0)
+
+    assert looks_at(hints, postgres, 20.0) == [1.0, 1.5, 2.5, 4.5, 8.5]
+
+
+def test_what_is_urgent_is_looked_for_at_once(postgres: Server) -> None:
+    """A password leaked."""
+    hints = Hints([postgres], spread_seconds=2.0, spread=lambda: 0.5)
+    postgres.source.version = "v2"
+    hints.take(Announcement("trust-ledger/postgres", "v2", urgent=True), 0.0)
+
+    assert looks_at(hints, postgres, 20.0) == [0.0]
+    assert postgres.urgent_looks == 1
+
+
+def test_a_flood_puts_no_look_off(postgres: Server) -> None:
+    """Whoever repeats a message does not keep the service from looking."""
+    draws = iter([0.1] + [0.9] * 100)
+    hints = Hints([postgres], spread_seconds=2.0, spread=lambda: next(draws))
+    for tenths in range(20):
+        hints.take(Announcement("trust-ledger/postgres", f"v{tenths}"), tenths / 10)
+        hints.act(tenths / 10)
+        if postgres.looks:
+            break
+
+    assert tenths == 2
+
+
+def test_the_same_news_from_elsewhere_takes_no_urgency_away(postgres: Server) -> None:
+    """AWS's own event announces the version too, and knows nothing of a leak."""
+    hints = Hints([postgres])
+    hints.take(Announcement("trust-ledger/postgres", "v2", urgent=True), 0.0)
+    hints.take(Announcement("trust-ledger/postgres", "v2"), 0.0)
+    looks_at(hints, postgres, 20.0)
+
+    assert postgres.urgent_looks == postgres.looks == 5
+
+
+def test_after_a_gap_a_fleet_does_not_ask_together_either(postgres: Server, redis: Server) -> None:
+    """A Redis that restarts cuts off all of it in the same moment."""
+    hints = Hints([postgres, redis], spread_seconds=2.0, spread=lambda: 0.5)
+    hints.look_everywhere(0.0)
+
+    assert looks_at(hints, postgres, 5.0) == [1.0]
+    assert redis.looks == 1

@@ -115,6 +115,28 @@ def test_listening_begins_without_a_look(server: Server) -> None:
     assert server.looks == 0
 
 
+def test_polling_knows_whether_announcements_are_heard(server: Server) -> None:
+    """It rests on a subscription that is open, and on no other."""
+    heard = []
+
+    class Channel(ScriptedChannel):
+        def read(self, timeout_seconds: float) -> Frame | None:
+            heard.append(server.hears)
+            return super().read(timeout_seconds)
+
+    script = Script(ManualClock(0.0), [])
+    channels = [Channel(script, [1.0]), Channel(script, [redis.ConnectionError("down")])]
+    listener = SignalListener(lambda: channels.pop(0), [server], now=script.clock, spread=lambda: 1.0)
+    rounds = listener._rounds()
+    next(rounds)
+    assert heard == [True, True]
+    assert not server.hears
+    next(rounds)
+
+    assert not server.hears
+    listener.stop()
+
+
 def test_what_was_announced_during_a_gap_is_found(server: Server) -> None:
     """Redis keeps nothing for those who are away, so they look when they are back."""
     script, pauses = play(server, [1.0], [1.0])
