@@ -18,7 +18,7 @@ from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy.exc import PendingRollbackError
 
 from ledger_db.answers.login_errors import sqlstate_of
-from ledger_db.connections.hangup import may_have_hung_up
+from ledger_db.connections.hangup import LINE
 from ledger_db.errors import OutcomeUnknown
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import is_lost
@@ -66,7 +66,7 @@ def _refuse_if_undone(connection: Any) -> None:
     # Noted for asyncpg only, which does not tell how the transaction is; libpq knows without asking.
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
     doubtful = connection.info.pop(_FAILED, False) or status == _IN_ERROR
-    if not doubtful and not may_have_hung_up(driver):
+    if not doubtful and not connection.info[LINE].may_have_hung_up():
         return
     cursor = connection.cursor()
     try:

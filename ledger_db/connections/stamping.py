@@ -2,7 +2,7 @@
 Ties the life of a pooled connection to the credentials that opened it.
 
 Born:      the stamp of the credentials that logged in is written on the connection's record.
-Borrowed:  an idle connection that is stale is replaced before it is handed out.
+Borrowed:  an idle connection that is stale, or whose server has hung up, is replaced before it is handed out.
 Returned:  a stale connection is closed instead of kept.
 
 It is stale from a moment of its own on, once its stamp is no longer the current one; see `Staleness`.
@@ -24,6 +24,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.util import await_only
 
+from ledger_db.connections.hangup import LINE, Line
 from ledger_db.connections.login import Logins, Look
 from ledger_db.credentials.model import Credentials
 from ledger_db.forking import at_fork
@@ -129,19 +130,24 @@ def stamp_connections(
         # Write down what logged in, not what is current by now: a rotation may have landed meanwhile.
         record.info[_UNUSED] = cast("Credentials", used).stamp
         record.info[_SHARE] = provider.draw_share()
+        record.info[LINE] = Line(getattr(connection, "driver_connection", connection))
         return connection
 
     @event.listens_for(engine, "invalidate")
     def note_loss(dbapi: object, record: "ConnectionPoolEntry", error: BaseException | None) -> None:
-        # Without an error somebody of ours has closed it.
-        if error is not None and not isinstance(error, _Replaced):
+        if _is_loss(error):
             logins.note_loss()
 
-    # Each request passes through the next two, so what usually happens is one comparison.
+    # Each request passes through the next two, so what usually happens is one comparison and one look.
     @event.listens_for(engine, "checkout")
     def replace_if_stale(dbapi: object, record: "ConnectionPoolEntry", fairy: object) -> None:
-        if record.info.get(_STAMP) != provider.stamp or _trials.running:
+        info = record.info
+        if info.get(_STAMP) != provider.stamp or _trials.running:
+            if _is_new(record):
+                return
             _replace_unless_good(record, provider)
+        if info[LINE].may_have_hung_up():
+            _replace_unless_answering(engine.dialect, dbapi)
 
     @event.listens_for(engine, "checkin")
     def close_if_stale(dbapi: object | None, record: "ConnectionPoolEntry") -> None:
@@ -156,21 +162,38 @@ def stamp_of(record: "ConnectionPoolEntry") -> str | None:
     return None if stamp is None else str(stamp)
 
 
+def _is_loss(error: BaseException | None) -> bool:
+    # Without an error somebody of ours has closed it.
+    return error is not None and not isinstance(error, _Replaced)
+
+
 def _close_if_stale(record: "ConnectionPoolEntry", provider: "CredentialProvider") -> None:
     if provider.is_stale(record.info.get(_STAMP, ""), record.info.get(_SHARE, 0.0)):
         record.invalidate()
 
 
-def _replace_unless_good(record: "ConnectionPoolEntry", provider: "CredentialProvider") -> None:
+def _is_new(record: "ConnectionPoolEntry") -> bool:
     # One that was opened for this very checkout is good even if a rotation has landed since: it did log in.
     # SQLAlchemy allows two attempts a checkout; a storm of rotations would use up both.
     unused = record.info.pop(_UNUSED, None)
     if unused is not None:
         record.info[_STAMP] = unused
-        return
+    return unused is not None
+
+
+def _replace_unless_good(record: "ConnectionPoolEntry", provider: "CredentialProvider") -> None:
     trial, stamp = _trial.get(), record.info[_STAMP]
     if provider.is_stale(stamp, record.info[_SHARE]) if trial is None else stamp != trial.stamp:
         raise _Replaced("opened with credentials that have since rotated")
+
+
+def _replace_unless_answering(dialect: "Dialect", dbapi: Any) -> None:
+    # What is there to read may be a notice or a ticket of TLS.  The answer is read after it, so that the line
+    # is quiet again.
+    try:
+        dialect.do_ping(dbapi)
+    except Exception as error:
+        raise DisconnectionError("the server has ended this connection") from error
 
 
 def _run(logins: Logins, log_in: Any, dialect: "Dialect") -> "DBAPIConnection":

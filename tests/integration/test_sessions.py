@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, InvalidRequestError, PendingRollbackE
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from ledger_db import ConnectionManager, Settings
-from ledger_db.connections.hangup import may_have_hung_up
+from ledger_db.connections.hangup import LINE
 from ledger_db.errors import OutcomeUnknown
 from ledger_db.sandbox import Sandbox
 from ledger_db.transactions.meaning import Meaning, constraint_of, meaning_of
@@ -425,7 +425,7 @@ def test_a_goodbye_over_tls_is_heard_before_commit() -> None:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
             eventually(
-                lambda: may_have_hung_up(session.connection().connection.driver_connection),
+                session.connection().connection.info[LINE].may_have_hung_up,
                 "the goodbye has arrived",
             )
 
