@@ -112,6 +112,7 @@ def stamp_connections(
         before_login: Called where a login begins; may refuse it by raising.
     """
     provider = logins.provider
+    _note_losses(engine, logins)
 
     @event.listens_for(engine, "do_connect")
     def connect(
@@ -132,11 +133,6 @@ def stamp_connections(
         record.info[_SHARE] = provider.draw_share()
         record.info[LINE] = Line(getattr(connection, "driver_connection", connection))
         return connection
-
-    @event.listens_for(engine, "invalidate")
-    def note_loss(dbapi: object, record: "ConnectionPoolEntry", error: BaseException | None) -> None:
-        if _is_loss(error):
-            logins.note_loss()
 
     # Each request passes through the next two, so what usually happens is one comparison and one look.
     @event.listens_for(engine, "checkout")
@@ -162,9 +158,12 @@ def stamp_of(record: "ConnectionPoolEntry") -> str | None:
     return None if stamp is None else str(stamp)
 
 
-def _is_loss(error: BaseException | None) -> bool:
-    # Without an error somebody of ours has closed it.
-    return error is not None and not isinstance(error, _Replaced)
+def _note_losses(engine: "Engine", logins: Logins) -> None:
+    @event.listens_for(engine, "invalidate")
+    def note_loss(dbapi: object, record: "ConnectionPoolEntry", error: BaseException | None) -> None:
+        # Without an error somebody of ours has closed it.
+        if error is not None and not isinstance(error, _Replaced):
+            logins.note_loss()
 
 
 def _close_if_stale(record: "ConnectionPoolEntry", provider: "CredentialProvider") -> None:
