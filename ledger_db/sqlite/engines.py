@@ -7,6 +7,7 @@ Connections:   none is kept, but a pool still bounds them.  Opening one takes 0.
                process forks (locks on the file, the driver's threads) would be half alive in the child.
 """
 
+import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +60,18 @@ def create_async_sqlite_engine(
     from sqlalchemy.pool import AsyncAdaptedQueuePool  # noqa: PLC0415 - as above
 
     url = file.url.set(drivername="sqlite+aiosqlite")
-    engine = create_async_engine(url, **_arguments(options, pool=AsyncAdaptedQueuePool))
+    arguments = _arguments(options, pool=AsyncAdaptedQueuePool)
+    arguments["connect_args"]["factory"] = _ClosesItself
+    engine = create_async_engine(url, **arguments)
     _behave(engine.sync_engine, options, before_connect)
     return engine
+
+
+class _ClosesItself(sqlite3.Connection):
+    """When a task is cancelled while aiosqlite opens one, it is forgotten; Python 3.13 warns of that."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _arguments(options: EngineOptions, *, pool: type[Pool]) -> dict[str, Any]:
