@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     database_sslrootcert: str | None = Field(
         default=None, description="PEM file of the authorities to trust; the system's if not set"
     )
+    database_target: Literal["primary", "any"] = Field(
+        default="primary",
+        description="`primary`: only a server that takes writes is good enough; `any`: a standby is too",
+    )
     pool: Literal["queue", "none"] = Field(
         default="queue",
         description="`none`: each connection is closed when it is returned, and nothing limits their number",

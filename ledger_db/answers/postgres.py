@@ -8,6 +8,7 @@ The server's messages are in its own ``lc_messages``: a translated one is unknow
 retry that is not made; failing unsafe floods a server, or changes a password for no reason.
 """
 
+import re
 from typing import Final
 
 from ledger_db.answers.reason import Finding, Reason, Text, text
@@ -47,9 +48,15 @@ TEXTS: Final[tuple[Text, ...]] = (
         r"|the database system is not (yet )?accepting connections",
         _STARTING,
     ),
+    # What libpq and asyncpg make of it; the server itself does not refuse.
+    text(
+        r"server is in hot standby mode|session is read-only|None of the hosts match the target attribute",
+        Finding(Reason.NOT_PRIMARY, "it is a standby, which takes no writes"),
+    ),
     text(r"too many clients already|too many connections for|connection slots are reserved", _NO_PLACE),
     text(
-        r"invalid connection option|invalid sslmode|authentication method .* not supported",
+        r"invalid connection option|invalid (sslmode|target_session_attrs)"
+        r"|authentication method .* not supported",
         Finding(Reason.UNSUPPORTED, "client and server have no way to authenticate in common"),
     ),
 )
@@ -79,6 +86,16 @@ SQLSTATES: Final[dict[str, Finding]] = {
     "0A000": Finding(Reason.UNSUPPORTED, "the server cannot do that"),  # feature_not_supported
     "22023": Finding(Reason.UNSUPPORTED, "the server does not take that value"),  # invalid_parameter_value
 }
+
+# Of a statement.  Most of what a standby refuses is 25006; SERIALIZABLE and a few functions have other codes.
+_READ_ONLY: Final = "25006"
+_OF_A_STANDBY: Final = re.compile(r"hot standby|during recovery|recovery is in progress", re.IGNORECASE)
+
+
+def takes_no_writes(error: BaseException) -> bool:
+    """Whether *error*, a driver's, is a statement's that only a server that takes writes could have done."""
+    code = own_sqlstate(error)
+    return code == _READ_ONLY or (code is not None and _OF_A_STANDBY.search(str(error)) is not None)
 
 
 def by_sqlstate(code: str) -> Finding | None:

@@ -54,6 +54,9 @@ class Reason(Enum):
     NOT_READY = "not_ready"
     """The server is starting, stopping, or being changed by its operator, or broke the connection off."""
 
+    NOT_PRIMARY = "not_primary"
+    """Logged in to a standby where a server that takes writes was asked for; a failover may be under way."""
+
     FORBIDDEN = "forbidden"
     """Logged in, or turned away before the password, by a rule: pg_hba.conf, a missing privilege."""
 
@@ -82,6 +85,8 @@ _VERDICTS: Final = {
     Reason.CLOSED_PORT: Verdict.TRANSIENT,
     Reason.NO_ANSWER: Verdict.TRANSIENT,
     Reason.NOT_READY: Verdict.TRANSIENT,
+    # An endpoint that follows late, or a standby that is about to be promoted.
+    Reason.NOT_PRIMARY: Verdict.TRANSIENT,
     Reason.TOO_MANY_CONNECTIONS: Verdict.TRANSIENT,
 }
 

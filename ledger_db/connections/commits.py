@@ -14,7 +14,7 @@ All of it stands where SQLAlchemy hands COMMIT to the driver, because there are 
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Engine, ExceptionContext, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.exc import PendingRollbackError
 
 from ledger_db.answers.login_errors import sqlstate_of
@@ -24,7 +24,7 @@ from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import is_lost
 
 _FAILED = "ledger_db.failed"
-_COMMITTING = "ledger_db.committing"
+_COMMIT = "ledger_db.commit"
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR
 _TRANSACTION_IS_ABORTED = "25P02"
 
@@ -52,12 +52,29 @@ def tell_commits(engine: Engine) -> None:
             with suppress(Exception):
                 dialect.do_rollback(connection)
             raise
-        connection.info[_COMMITTING] = True
+        connection.info[_COMMIT] = "sent"
         commit(connection)
-        del connection.info[_COMMITTING]
+        connection.info[_COMMIT] = "answered"
 
     dialect.do_commit = commit_and_tell
     event.listen(engine, "handle_error", _look_at_error)
+
+
+def info_of(connection: Connection | None) -> dict[Any, Any] | None:
+    """Return what is noted of *connection*, which an error has met; None where it is not one of a pool's."""
+    if connection is None or connection.invalidated or connection.closed:
+        return None
+    try:
+        return connection.info
+    except NotImplementedError:
+        # An engine's first statements, which SQLAlchemy sends by itself before any pool has the connection.
+        # What is raised here would be taken for the server's answer, and would hide the error.
+        return None
+
+
+def has_committed(info: dict[Any, Any]) -> bool:
+    """Whether a COMMIT was answered on the connection with this *info*, and none has failed since."""
+    return info.get(_COMMIT) == "answered"
 
 
 def _refuse_if_undone(connection: Any) -> None:
@@ -66,7 +83,8 @@ def _refuse_if_undone(connection: Any) -> None:
     # Noted for asyncpg only, which does not tell how the transaction is; libpq knows without asking.
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
     doubtful = connection.info.pop(_FAILED, False) or status == _IN_ERROR
-    if not doubtful and not connection.info[LINE].may_have_hung_up():
+    line = connection.info.get(LINE)
+    if not doubtful and line is not None and not line.may_have_hung_up():
         return
     cursor = connection.cursor()
     try:
@@ -85,18 +103,14 @@ def _refuse_if_undone(connection: Any) -> None:
 
 def _look_at_error(context: ExceptionContext) -> Exception | None:
     """Note a failed statement, and return what is to be raised for a COMMIT without an answer."""
-    connection = context.connection
-    if connection is None or connection.invalidated or connection.closed:
+    connection, original = context.connection, context.original_exception
+    info = info_of(connection)
+    if connection is None or info is None:
         return None
-    try:
-        info, original = connection.info, context.original_exception
-    except NotImplementedError:
-        # An engine's first statements, which SQLAlchemy sends by itself before any pool has the connection.
-        # What is raised here would be taken for the server's answer, and would hide the error.
-        return None
-    if not info.pop(_COMMITTING, False):
+    if info.get(_COMMIT) != "sent":
         info[_FAILED] = True
         return None
+    del info[_COMMIT]
     error = context.sqlalchemy_exception or original
     # A cancellation stays one, and nobody knows the outcome either.
     lost = isinstance(original, Exception) and (context.is_disconnect or is_lost(error))

@@ -19,10 +19,12 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from ledger_db.answers.tls import SslMode
+from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.login import Logins
 from ledger_db.connections.pool_events import log_pool_events
+from ledger_db.connections.primary import Primary
 from ledger_db.connections.silence import libpq_silence, notice_silence
 from ledger_db.connections.stamping import logging_in_with, stamp_connections
 from ledger_db.connections.tls import asyncpg_security, libpq_security
@@ -37,6 +39,7 @@ log: logging.Logger = logging.getLogger(__name__)
 SyncDriver = Literal["psycopg2", "psycopg"]
 AsyncDriver = Literal["asyncpg", "psycopg"]
 PoolKind = Literal["queue", "none"]
+Target = Literal["primary", "any"]
 _RENEWAL_PAUSE_SECONDS = 0.05
 
 
@@ -66,6 +69,8 @@ class EngineOptions:
 
         sslrootcert: File with the certificates of the authorities to trust; None for the system's.
 
+        target: ``primary`` for a server that takes writes and no other; ``any`` for a standby, too.
+
         application_name: What pg_stat_activity shows.
 
         echo: Log each statement.
@@ -83,6 +88,7 @@ class EngineOptions:
     silence_timeout_seconds: float = 15.0
     sslmode: SslMode | None = None
     sslrootcert: str | None = None
+    target: Target = "primary"
     application_name: str = "ledger_db"
     echo: bool = False
     log_pool_events: bool = False
@@ -118,9 +124,18 @@ class EngineOptions:
 class EngineFactory:
     """Makes engines that share one way to log in."""
 
-    def __init__(self, logins: Logins, options: EngineOptions | None = None) -> None:
+    def __init__(
+        self,
+        logins: Logins,
+        options: EngineOptions | None = None,
+        *,
+        primary: Primary | None = None,
+        addresses: Addresses | None = None,
+    ) -> None:
         self._logins = logins
         self._options = options or EngineOptions()
+        self._primary = primary or Primary()
+        self._addresses = addresses or Addresses()
 
     def create_engine(self, driver: SyncDriver = "psycopg2") -> Engine:
         """
@@ -135,11 +150,9 @@ class EngineFactory:
             connect_args=_libpq_arguments(self._options),
             **self._options.engine_arguments(),
         )
-        stamp_connections(engine, self._logins, partial(libpq_security, self._options))
-        wait_for_goodbye(engine)
-        tell_commits(engine)
-        if self._options.log_pool_events:
-            log_pool_events(engine)
+        security = partial(libpq_security, self._options)
+        stamp_connections(engine, self._logins, security, addresses=self._addresses)
+        self._listen(engine)
         return engine
 
     def create_async_engine(
@@ -164,15 +177,24 @@ class EngineFactory:
         )
         security = asyncpg_security if is_asyncpg else libpq_security
         stamp_connections(
-            engine.sync_engine, self._logins, partial(security, self._options), before_login=before_login
+            engine.sync_engine,
+            self._logins,
+            partial(security, self._options),
+            addresses=self._addresses,
+            before_login=before_login,
         )
-        wait_for_goodbye(engine.sync_engine)
         if is_asyncpg:
             notice_silence(engine.sync_engine, self._options.silence_timeout_seconds)
-        tell_commits(engine.sync_engine)
-        if self._options.log_pool_events:
-            log_pool_events(engine.sync_engine)
+        self._listen(engine.sync_engine)
         return engine
+
+    def _listen(self, engine: Engine) -> None:
+        wait_for_goodbye(engine)
+        tell_commits(engine)
+        if self._options.target == "primary":
+            self._primary.insist(engine)
+        if self._options.log_pool_events:
+            log_pool_events(engine)
 
 
 def probe(engine: Engine) -> None:
@@ -266,6 +288,7 @@ def require(driver: str) -> None:
 def _libpq_arguments(options: EngineOptions) -> dict[str, Any]:
     return {
         "application_name": options.application_name,
+        "target_session_attrs": options.target,
         # libpq counts whole seconds, and takes 0 for "for ever".
         "connect_timeout": max(1, round(options.connect_timeout_seconds)),
         **libpq_silence(options.silence_timeout_seconds),
@@ -275,5 +298,6 @@ def _libpq_arguments(options: EngineOptions) -> dict[str, Any]:
 def _asyncpg_arguments(options: EngineOptions) -> dict[str, Any]:
     return {
         "timeout": options.connect_timeout_seconds,
+        "target_session_attrs": options.target,
         "server_settings": {"application_name": options.application_name},
     }

@@ -7,7 +7,9 @@ looked at before that too.  A look is one system call and no round trip: a serve
 statement has nothing to say.
 """
 
+import os
 import select
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -30,16 +32,21 @@ class Line:
 
     Args:
         driver: The connection, just opened.
+
+    Attributes:
+        address: Of the other end; None if it is no network address.
     """
 
-    __slots__ = ("_is_closed", "_look")
+    __slots__ = ("_is_closed", "_look", "address")
 
     def __init__(self, driver: Any) -> None:
         # Asked first: the descriptor of what a driver has closed may be another's by now.  asyncpg, which
         # closes by itself, has a method.
         self._is_closed = getattr(driver, "is_closed", None) or partial(getattr, driver, "closed")
+        descriptor = descriptor_of(driver)
         # Made once: each checkout asks it.
-        self._look = _poll_of(descriptor_of(driver))
+        self._look = _poll_of(descriptor)
+        self.address = _other_end_of(descriptor)
 
     def may_have_hung_up(self) -> bool:
         """Whether the server has to be asked before the connection is relied on."""
@@ -60,3 +67,13 @@ def _poll_of(descriptor: int) -> Callable[[int], object]:
     poll = select.poll()
     poll.register(descriptor, _NOT_QUIET)
     return poll.poll
+
+
+def _other_end_of(descriptor: int) -> str | None:
+    # A second descriptor, because closing the socket that is made of it closes that one.
+    with socket.socket(fileno=os.dup(descriptor)) as end:
+        try:
+            name = end.getpeername()
+        except OSError:
+            return None  # it has gone already
+    return str(name[0]) if isinstance(name, tuple) else None

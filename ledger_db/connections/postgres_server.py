@@ -13,10 +13,12 @@ from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
 from ledger_db.background import async_in_thread
 from ledger_db.connections import engines
+from ledger_db.connections.addresses import Addresses, AddressWatch
 from ledger_db.connections.closing import async_close_for_good, close_for_good
 from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
+from ledger_db.connections.primary import Primary
 from ledger_db.connections.probe_engine import ProbeEngine
 from ledger_db.connections.startup import Note, async_check, check
 from ledger_db.credentials.model import Credentials
@@ -60,9 +62,16 @@ class PostgresServer:
         self.options = options
         self._drivers = drivers
         self._logins = Logins(provider, patience_seconds=patience_seconds)
-        self._factory = EngineFactory(self._logins, options)
-        self._probe = ProbeEngine(self._logins, options, drivers.sync)
+        self._primary = Primary()
+        addresses = Addresses()
+        self._factory = EngineFactory(self._logins, options, primary=self._primary, addresses=addresses)
+        self._probe = ProbeEngine(
+            self._logins, options, drivers.sync, primary=self._primary, addresses=addresses
+        )
         self._watcher = CredentialWatcher(provider, self._renew)
+        self._address_watch = AddressWatch(
+            addresses, lambda: provider.current.host, log_in=self._probe.log_in, on_left=self._renew
+        )
         self._loop = Loop(keeps_connections=options.pool != "none")
 
         # Guards the making of the two engines, so that there is one of each.
@@ -98,6 +107,11 @@ class PostgresServer:
         on_loop = self._async_engine.sync_engine if self._async_engine else None
         return tuple(engine for engine in (self._engine, on_loop) if engine is not None)
 
+    @property
+    def takes_writes(self) -> bool:
+        """Whether the last login has found a server that takes writes, or none was asked for."""
+        return self._primary.takes_writes
+
     def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
         """Connect and ask for a row; see `startup.check`."""
         # Whoever waits for this may give up and close everything before a slow login ends: its connection is
@@ -118,8 +132,11 @@ class PostgresServer:
         self._probe.probe()
 
     def watch(self) -> None:
-        """Follow rotations from now on."""
+        """Follow rotations from now on, and a server that takes writes from one address to the other."""
         self._watcher.start()
+        # Only there: an endpoint of standbys answers with another address each time.
+        if self.options.target == "primary":
+            self._address_watch.start()
 
     def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
         """Read the secret now: somebody says that it changed; see `CredentialWatcher`."""
@@ -134,6 +151,7 @@ class PostgresServer:
         # The watcher first: a renewal that goes on after dispose() would borrow from a pool that is closed.
         self._logins.close()
         self._watcher.stop()
+        self._address_watch.stop()
         self._probe.close()
         if self._engine is not None:
             close_for_good(self._engine)

@@ -19,8 +19,8 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Final
 
-from ledger_db.answers.login_errors import judge
-from ledger_db.answers.reason import Verdict
+from ledger_db.answers.login_errors import find, judge
+from ledger_db.answers.reason import Reason, Verdict
 from ledger_db.background import in_thread
 from ledger_db.errors import LoginRefused, ManagerClosed
 from ledger_db.forking import at_fork
@@ -226,6 +226,8 @@ def _problem_of(error: Exception) -> str:
         return "the manager is closed"
     if isinstance(error, LoginRefused) or judge(error) is Verdict.REFUSED:
         return "the login is refused"
+    if find(error).reason is Reason.NOT_PRIMARY:
+        return "takes no writes"
     if meaning_of(error) in _AWAY or judge(error) is Verdict.TRANSIENT:
         return "cannot be reached"
     return "only a person can mend it: see the log"

@@ -4,28 +4,39 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from ledger_db.connections import engines
+from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.closing import close_for_good
 from ledger_db.connections.engines import EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
+from ledger_db.connections.primary import Primary
 from ledger_db.forking import at_fork, keep_for_good
 
 _CONNECT_TIMEOUT_SECONDS = 2.0
 _SILENCE_SECONDS = 2.0
+_IS_STANDBY = {"primary": "SELECT pg_is_in_recovery()", "any": "SELECT false"}
 
 
 class ProbeEngine:
     """
-    Asks PostgreSQL for a row, on one connection that is opened when it is asked first.
+    Asks PostgreSQL whether it is what was asked for, on one connection that is opened when it is asked first.
 
     There is no limit on the server's side: ``SELECT 1`` waits for no lock, a server that is frozen would not
     keep to one, and a proxy in between may not take it.  `Prober` limits who waits.
     """
 
-    def __init__(self, logins: Logins, options: EngineOptions, driver: SyncDriver) -> None:
+    def __init__(
+        self,
+        logins: Logins,
+        options: EngineOptions,
+        driver: SyncDriver,
+        *,
+        primary: Primary,
+        addresses: Addresses,
+    ) -> None:
         own = replace(
             options,
             pool_size=1,
@@ -38,7 +49,8 @@ class ProbeEngine:
             echo=False,
             log_pool_events=False,
         )
-        self._factory = EngineFactory(logins, own)
+        self._factory = EngineFactory(logins, own, primary=primary, addresses=addresses)
+        self._is_standby = text(_IS_STANDBY[options.target])
         self._driver: SyncDriver = driver
         self._engine: Engine | None = None
         # Guards the making of the engine: of two, nobody would close the first.
@@ -47,19 +59,29 @@ class ProbeEngine:
 
     def probe(self) -> None:
         """
-        Ask the server for a row.
+        Ask the server for a row, and whether it takes writes if that is what it is for.
 
         Raises:
-            Exception: Whatever the driver raises, except that the server has ended an idle connection: then
-                it is asked again on a new one.
+            Exception: Whatever the driver raises, except that an idle connection has ended, or leads to what
+                is a standby now: then a new login has to tell.
         """
         engine = self._made()
         try:
-            engines.probe(engine)
+            with engine.connect() as connection:
+                if not connection.execute(self._is_standby).scalar_one():
+                    return
+                connection.invalidate()
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            engines.probe(engine)
+        engines.probe(engine)
+
+    def log_in(self) -> None:
+        """Open the connection anew, wherever the host's name leads now; raises whatever a login raises."""
+        engine = self._made()
+        with engine.connect() as connection:
+            connection.invalidate()
+        engines.probe(engine)
 
     def renew(self, *, stopped: Callable[[], bool]) -> None:
         """Replace the connection if it is stale, so that none with old credentials stays on the server."""

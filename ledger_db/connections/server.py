@@ -81,6 +81,11 @@ class Database(Server, Protocol):
     options: "EngineOptions"
 
     @property
+    def takes_writes(self) -> bool:
+        """Whether the last login has found a server that takes writes, or none was asked for."""
+        ...
+
+    @property
     def engine(self) -> "Engine":
         """The one Engine; made at first use."""
         ...

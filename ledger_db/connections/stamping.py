@@ -2,7 +2,8 @@
 Ties the life of a pooled connection to the credentials that opened it.
 
 Born:      the stamp of the credentials that logged in is written on the connection's record.
-Borrowed:  an idle connection that is stale, or whose server has hung up, is replaced before it is handed out.
+Borrowed:  an idle connection is replaced before it is handed out if it is stale, if its server has hung up,
+           or if it is at an address that the name of the host has left.
 Returned:  a stale connection is closed instead of kept.
 
 It is stale from a moment of its own on, once its stamp is no longer the current one; see `Staleness`.
@@ -24,6 +25,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.util import await_only
 
+from ledger_db.answers.login_errors import find
+from ledger_db.answers.reason import Reason
+from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.hangup import LINE, Line
 from ledger_db.connections.login import Logins, Look
 from ledger_db.credentials.model import Credentials
@@ -96,6 +100,7 @@ def stamp_connections(
     logins: Logins,
     security_for: Callable[[str], dict[str, Any]],
     *,
+    addresses: Addresses,
     before_login: Callable[[], None] = lambda: None,
 ) -> None:
     """
@@ -108,6 +113,8 @@ def stamp_connections(
 
         security_for: Returns the driver's TLS arguments for a host.  Asked at each login: the host is the
             credentials' own, and a secret may lead to another one tomorrow.
+
+        addresses: Told of each login; knows which addresses are stale.
 
         before_login: Called where a login begins; may refuse it by raising.
     """
@@ -131,25 +138,25 @@ def stamp_connections(
         # Write down what logged in, not what is current by now: a rotation may have landed meanwhile.
         record.info[_UNUSED] = cast("Credentials", used).stamp
         record.info[_SHARE] = provider.draw_share()
-        record.info[LINE] = Line(getattr(connection, "driver_connection", connection))
+        line = record.info[LINE] = Line(getattr(connection, "driver_connection", connection))
+        addresses.note_login(line.address)
         return connection
 
     # Each request passes through the next two, so what usually happens is one comparison and one look.
     @event.listens_for(engine, "checkout")
     def replace_if_stale(dbapi: object, record: "ConnectionPoolEntry", fairy: object) -> None:
         info = record.info
-        if info.get(_STAMP) != provider.stamp or _trials.running:
+        if info.get(_STAMP) != provider.stamp or _trials.running or addresses.left:
             if _is_new(record):
                 return
-            _replace_unless_good(record, provider)
+            _replace_unless_good(record, provider, addresses.left)
         if info[LINE].may_have_hung_up():
             _replace_unless_answering(engine.dialect, dbapi)
 
     @event.listens_for(engine, "checkin")
     def close_if_stale(dbapi: object | None, record: "ConnectionPoolEntry") -> None:
-        # Just logged in on trial, not adopted yet: the adoption follows, and this connection with it.
-        if dbapi is not None and record.info.get(_STAMP) != provider.stamp and _trial.get() is None:
-            _close_if_stale(record, provider)
+        if dbapi is not None and (record.info.get(_STAMP) != provider.stamp or addresses.left):
+            _close_unless_good(record, provider, addresses.left)
 
 
 def stamp_of(record: "ConnectionPoolEntry") -> str | None:
@@ -166,11 +173,6 @@ def _note_losses(engine: "Engine", logins: Logins) -> None:
             logins.note_loss()
 
 
-def _close_if_stale(record: "ConnectionPoolEntry", provider: "CredentialProvider") -> None:
-    if provider.is_stale(record.info.get(_STAMP, ""), record.info.get(_SHARE, 0.0)):
-        record.invalidate()
-
-
 def _is_new(record: "ConnectionPoolEntry") -> bool:
     # One that was opened for this very checkout is good even if a rotation has landed since: it did log in.
     # SQLAlchemy allows two attempts a checkout; a storm of rotations would use up both.
@@ -180,10 +182,25 @@ def _is_new(record: "ConnectionPoolEntry") -> bool:
     return unused is not None
 
 
-def _replace_unless_good(record: "ConnectionPoolEntry", provider: "CredentialProvider") -> None:
+def _replace_unless_good(
+    record: "ConnectionPoolEntry", provider: "CredentialProvider", left: frozenset[str]
+) -> None:
     trial, stamp = _trial.get(), record.info[_STAMP]
     if provider.is_stale(stamp, record.info[_SHARE]) if trial is None else stamp != trial.stamp:
         raise _Replaced("opened with credentials that have since rotated")
+    if record.info[LINE].address in left:
+        raise _Replaced("opened at an address that its name has left since")
+
+
+def _close_unless_good(
+    record: "ConnectionPoolEntry", provider: "CredentialProvider", left: frozenset[str]
+) -> None:
+    # Just logged in on trial, not adopted yet: the adoption follows, and this connection with it.
+    if _trial.get() is not None:
+        return
+    is_stale = provider.is_stale(record.info.get(_STAMP, ""), record.info.get(_SHARE, 0.0))
+    if is_stale or record.info[LINE].address in left:
+        record.invalidate()
 
 
 def _replace_unless_answering(dialect: "Dialect", dbapi: Any) -> None:
@@ -227,9 +244,16 @@ def _open(
         )
     except Exception as error:
         forget_frames(error, but=handled_already)
-        if not isinstance(error, OSError):
+        if not _is_asyncpg_s_own(error, dialect):
             raise
-        network = error
-    # asyncpg alone raises plain OSErrors, which nobody could tell from those of another network client.  Out
-    # here, where nothing is being handled: what was handled before must not become its context.
-    raise dialect.loaded_dbapi.OperationalError(describe(network)) from network
+        own = error
+    # Out here, where nothing is being handled: what was handled before must not become its context.
+    raise dialect.loaded_dbapi.OperationalError(describe(own)) from own
+
+
+def _is_asyncpg_s_own(error: Exception, dialect: "Dialect") -> bool:
+    # It alone raises plain OSErrors, which nobody could tell from those of another network client, and
+    # SQLAlchemy 2.0 lets pass what it makes of a standby.
+    if isinstance(error, dialect.loaded_dbapi.Error):
+        return False
+    return isinstance(error, OSError) or find(error).reason is Reason.NOT_PRIMARY

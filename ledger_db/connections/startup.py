@@ -20,8 +20,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from ledger_db.answers.login_errors import judge
-from ledger_db.answers.reason import Verdict
+from ledger_db.answers.login_errors import find, judge
+from ledger_db.answers.reason import Reason, Verdict
 from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, ServerUnreachable
 from ledger_db.redaction import describe
 
@@ -91,6 +91,15 @@ async def async_check(name: str, probe: Callable[[], Awaitable[T]], *, timeout_s
     raise translated from error
 
 
+def no_writer(name: str, seconds: float, cause: str) -> ServerUnreachable:
+    """Return what is raised if *name* has led to a standby for all the time that there was."""
+    return ServerUnreachable(
+        f"{name} led to no server that takes writes within {seconds:.1f} s: {cause}; look for a failover "
+        "that has not ended, let the host name the writer, or set LEDGER_DB_DATABASE_TARGET=any if a standby "
+        "will do"
+    )
+
+
 def _policy(name: str, timeout_seconds: float, note: Note) -> dict[str, Any]:
     return {
         "retry": retry_if_exception(_is_transient),
@@ -118,6 +127,8 @@ def _translated(name: str, error: BaseException, seconds: float) -> LedgerDBErro
     log.error(event, extra={"server": name, "seconds": round(seconds, 3), "cause": cause})
     if isinstance(error, LedgerDBError):
         return error
+    if find(error).reason is Reason.NOT_PRIMARY:
+        return no_writer(name, seconds, cause)
     if transient:
         return ServerUnreachable(
             f"{name} was not ready within {seconds:.1f} s: {cause}; check that it runs and that its address "

@@ -86,6 +86,7 @@ class ServerState(BaseModel):
     """One server, as the service knows it."""
 
     ok: bool
+    takes_writes: bool = Field(description="False if the last login has found a standby")
     credentials: CredentialState
     pools: list[PoolState]
     probe: Answer | None = Field(default=None, description="Only where the server was asked")
@@ -139,6 +140,7 @@ def state_of(opened: Opened, report: ProbeReport) -> ManagerState:
 def _server(health: ServerHealth, probe: Answer | None) -> ServerState:
     return ServerState(
         ok=health.ok and (probe is None or probe.ok),
+        takes_writes=health.takes_writes,
         credentials=_credentials(health.credentials),
         pools=[_pool(pool) for pool in health.pools],
         probe=probe,

@@ -115,6 +115,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
         silence_timeout_seconds=settings.silence_timeout_seconds,
         sslmode=settings.database_sslmode,
         sslrootcert=settings.database_sslrootcert,
+        target=settings.database_target,
         echo=settings.echo,
         log_pool_events=settings.log_pool_events,
     )

@@ -1,6 +1,6 @@
 """What a manager knows about itself, in microseconds: it asks no server.  Nothing in it is secret."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
@@ -45,17 +45,20 @@ class ServerHealth:
     Attributes:
         name: ``PostgreSQL`` or ``Redis``.
 
-        ok: False if the secret cannot be read and only a person can mend it.
+        ok: False if the secret cannot be read and only a person can mend it, or the server takes no writes.
 
         credentials: Where they come from, which version, how fresh, what is wrong.
 
         pools: One for each engine that was used; Redis has none here.
+
+        takes_writes: False if the last login has found a standby, and something better was asked for.
     """
 
     name: str
     ok: bool
     credentials: ProviderStatus
     pools: tuple[PoolHealth, ...] = ()
+    takes_writes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +90,20 @@ class HealthReport:
 
 def servers_health(database: "Database | None", redis: "Server | None") -> tuple[ServerHealth, ...]:
     """Put together what is known about each server that there is."""
-    of_database = () if database is None else (_server_health(database, _pools(database)),)
+    of_database = () if database is None else (_database_health(database),)
     of_redis = () if redis is None else (_server_health(redis),)
     return of_database + of_redis
 
 
-def _server_health(server: "Server", pools: tuple[PoolHealth, ...] = ()) -> ServerHealth:
+def _database_health(database: "Database") -> ServerHealth:
+    known, takes_writes = _server_health(database), database.takes_writes
+    return replace(known, ok=known.ok and takes_writes, takes_writes=takes_writes, pools=_pools(database))
+
+
+def _server_health(server: "Server") -> ServerHealth:
     status = server.provider.status
     ok = status.version is not None and not status.permanent
-    return ServerHealth(name=server.name, ok=ok, credentials=status, pools=pools)
+    return ServerHealth(name=server.name, ok=ok, credentials=status)
 
 
 def _pools(database: "Database") -> tuple[PoolHealth, ...]:

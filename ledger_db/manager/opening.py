@@ -11,8 +11,10 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ledger_db.answers.login_errors import find
+from ledger_db.answers.reason import Reason
 from ledger_db.background import async_in_thread, in_thread
-from ledger_db.connections.startup import check
+from ledger_db.connections.startup import check, no_writer
 from ledger_db.errors import ServerUnreachable
 from ledger_db.redaction import describe
 
@@ -100,10 +102,12 @@ class Opening:
     def _out_of_time(self, hanging: list[str]) -> ServerUnreachable:
         met = next((self._met[name] for name in hanging if name in self._met), None)
         cause = "a connection attempt or a name lookup hangs" if met is None else describe(met)
+        names, seconds = " and ".join(hanging), self._timeout_seconds
         error = ServerUnreachable(
-            f"startup did not end within {self._timeout_seconds:.1f} s, for {' and '.join(hanging)}: "
-            f"{cause}; check address, network and whether both sides speak TLS, or raise "
-            "LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
+            f"startup did not end within {seconds:.1f} s, for {names}: {cause}; check address, network and "
+            "whether both sides speak TLS, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
         )
+        if met is not None and find(met).reason is Reason.NOT_PRIMARY:
+            error = no_writer(names, seconds, cause)
         error.__cause__ = met
         return error

@@ -200,6 +200,7 @@ _BY_REASON: dict[Reason, type[StepFailed]] = {
     Reason.NO_TLS: TLSMissing,
     Reason.TOO_MANY_CONNECTIONS: ConnectionsExhausted,
     Reason.NOT_READY: ServerNotReady,
+    Reason.NOT_PRIMARY: ServerNotReady,
     Reason.FORBIDDEN: ActionForbidden,
     Reason.NO_LOGIN: ActionForbidden,
     Reason.FAILED_CHECK: CheckFailed,

@@ -36,6 +36,7 @@ class SqliteServer:
     """
 
     name = "SQLite"
+    takes_writes = True
 
     def __init__(self, file: SqliteFile, *, options: EngineOptions) -> None:
         nobody = Credentials("", Password(""), "settings", host="", port=0, database=file.name)

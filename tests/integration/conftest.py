@@ -9,7 +9,9 @@ from ledger_db import Settings
 from ledger_db.sandbox import Sandbox
 from tests.support.any_driver import DRIVERS, direct_settings
 from tests.support.commit_cutter import CommitCutter
+from tests.support.endpoint import Endpoint
 from tests.support.redis_world import RedisWorld, redis_world
+from tests.support.replica import Pair, pair_of_servers
 from tests.support.rotations import Rotations, new_client, own_secret
 
 
@@ -54,6 +56,27 @@ def own_box() -> Iterator[Sandbox]:
     """A sandbox whose servers may be stopped and killed without disturbing other tests."""
     with Sandbox() as box:
         yield box
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[Pair, Endpoint]]:
+    """A primary and its standby, behind an endpoint."""
+    with pair_of_servers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def both(servers: tuple[Pair, Endpoint]) -> Pair:
+    """Two servers that may change places."""
+    return servers[0]
+
+
+@pytest.fixture
+def front(servers: tuple[Pair, Endpoint]) -> Endpoint:
+    """The endpoint in front of them, which leads to the primary until it is told otherwise."""
+    pair, front = servers
+    pair.lead(front)
+    return front
 
 
 @pytest.fixture

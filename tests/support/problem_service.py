@@ -114,7 +114,13 @@ def _slow(session: Session, box: Sandbox) -> None:
     session.execute(text("SELECT pg_sleep(20)"))
 
 
-def _replica(session: Session, box: Sandbox) -> None:
+def _read_only(session: Session, box: Sandbox) -> None:
+    session.connection(execution_options={"postgresql_readonly": True})
+    session.execute(text("INSERT INTO problem_parent (id, name) VALUES (3, :name)"), {"name": CANARY})
+
+
+def _demoted(session: Session, box: Sandbox) -> None:
+    # What a standby says to a session that did not ask to be read-only.
     session.execute(text("SET TRANSACTION READ ONLY"))
     session.execute(text("INSERT INTO problem_parent (id, name) VALUES (3, :name)"), {"name": CANARY})
 
@@ -163,7 +169,8 @@ CASES: dict[str, tuple[Work, Expected]] = {
     "lock timeout": (_waited, Expected(503, "locked", retry_after="1")),
     "serialization failure": (_overtaken, Expected(503, "conflict", retry_after="1")),
     "deadlock": (_deadlocked, Expected(503, "conflict", retry_after="1")),
-    "read-only": (_replica, Expected(503, "read-only", retry_after="5")),
+    "read-only": (_read_only, Expected(503, "read-only", retry_after="5")),
+    "demoted": (_demoted, Expected(503, "connection-lost", retry_after="1")),
     "undefined table": (_says("SELECT * FROM problem_nowhere"), Expected(500, "fault")),
     "no permission": (_says("SELECT * FROM pg_authid"), Expected(500, "fault")),
     "syntax": (_says("SELEKT 1"), Expected(500, "fault")),
