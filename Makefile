@@ -37,6 +37,7 @@ drill: setup ## Rotations and outages under load until the figures are convincin
 	$(BIN)/python -m benchmarks.rotation_stress --rotations $(or $(ROTATIONS),100)
 	$(BIN)/python -m benchmarks.hard_times --seconds $(or $(SECONDS),60)
 	$(BIN)/python -m benchmarks.departures --times $(or $(ROTATIONS),100)
+	$(BIN)/python -m benchmarks.failover
 	$(BIN)/python -m benchmarks.ledger_storm
 
 bench: setup ## What it costs and saves, side by side with what one would write or install instead
