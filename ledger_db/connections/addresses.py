@@ -102,8 +102,12 @@ class AddressWatch:
     def start(self) -> None:
         """Watch from now on, unless the name is an address: that leads nowhere else."""
         if not is_address(self._name()):
+            # Its own: one that was stopped may still be looking up when the next one starts.
+            stop = self._stop = threading.Event()
             # Daemon: a resolver that hangs must not keep a process from ending.
-            self._thread = threading.Thread(target=self._run, name="ledger_db-addresses", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, args=(stop,), name="ledger_db-addresses", daemon=True
+            )
             self._thread.start()
 
     def stop(self, *, timeout_seconds: float = 1.0) -> None:
@@ -133,8 +137,8 @@ class AddressWatch:
         log.info("connections.address_left", extra={"addresses": sorted(gone)})
         self._on_left()
 
-    def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_SECONDS):
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.wait(INTERVAL_SECONDS):
             self.look()
 
     def _after_fork(self) -> Callable[[], None] | None:

@@ -23,6 +23,7 @@ from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.login import Logins
+from ledger_db.connections.loop import Loop
 from ledger_db.connections.pool_events import log_pool_events
 from ledger_db.connections.primary import Primary
 from ledger_db.connections.silence import libpq_silence, notice_silence
@@ -156,7 +157,7 @@ class EngineFactory:
         return engine
 
     def create_async_engine(
-        self, driver: AsyncDriver = "asyncpg", *, before_login: Callable[[], None] = lambda: None
+        self, driver: AsyncDriver = "asyncpg", *, loop: Loop | None = None
     ) -> "AsyncEngine":
         """
         Same as `create_engine`, for an event loop.
@@ -164,28 +165,28 @@ class EngineFactory:
         Args:
             driver: Which one.
 
-            before_login: Called on the loop where a login begins; may refuse it by raising.
+            loop: Knows which loop that is.
         """
-        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - memory for those who use it
+        # Memory for those who use it.
+        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+
+        from ledger_db.connections.one_loop import PoolOfOneLoop, keep_to_one_loop  # noqa: PLC0415
 
         require(driver)
         is_asyncpg = driver == "asyncpg"
         engine = create_async_engine(
             URL.create(f"postgresql+{driver}"),
             connect_args=(_asyncpg_arguments if is_asyncpg else _libpq_arguments)(self._options),
-            **self._options.engine_arguments(),
+            **{"poolclass": PoolOfOneLoop, **self._options.engine_arguments()},
         )
         security = asyncpg_security if is_asyncpg else libpq_security
         stamp_connections(
-            engine.sync_engine,
-            self._logins,
-            partial(security, self._options),
-            addresses=self._addresses,
-            before_login=before_login,
+            engine.sync_engine, self._logins, partial(security, self._options), addresses=self._addresses
         )
         if is_asyncpg:
             notice_silence(engine.sync_engine, self._options.silence_timeout_seconds)
         self._listen(engine.sync_engine)
+        keep_to_one_loop(engine, loop or Loop())
         return engine
 
     def _listen(self, engine: Engine) -> None:

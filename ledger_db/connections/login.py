@@ -210,7 +210,7 @@ class Logins:
             ManagerClosed: The manager was closed.
         """
         if self.closed:
-            raise ManagerClosed("this manager is closed, and opens no connection any more; make a new one")
+            raise ManagerClosed("this manager is closed, and opens no connection until it is opened again")
         return _Login(self.provider, self._scouting, self._patience).steps()
 
     def note_loss(self) -> None:
@@ -221,6 +221,11 @@ class Logins:
         """Open no connection any more, and let those that are borrowed be closed when they are returned."""
         self.closed = True
         self.provider.retire()
+
+    def revive(self) -> None:
+        """Undo `close`; the provider has to be loaded again."""
+        self.provider.revive()
+        self.closed = False
 
     def _after_fork(self) -> None:
         # A scout lives in the parent process only, and may have held the lock.

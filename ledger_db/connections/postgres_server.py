@@ -14,7 +14,7 @@ from ledger_db.answers.reason import Verdict
 from ledger_db.background import async_in_thread
 from ledger_db.connections import engines
 from ledger_db.connections.addresses import Addresses, AddressWatch
-from ledger_db.connections.closing import async_close_for_good, close_for_good
+from ledger_db.connections.closing import close_for_good
 from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger(__name__)
 
 _RENEWAL_TIMEOUT_SECONDS = 60.0
-_CLOSING_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ class PostgresServer:
         self._address_watch = AddressWatch(
             addresses, lambda: provider.current.host, log_in=self._probe.log_in, on_left=self._renew
         )
-        self._loop = Loop(keeps_connections=options.pool != "none")
+        self._loop = Loop(keeps_connections=options.pool != "none", or_else=", or set LEDGER_DB_POOL=none")
 
         # Guards the making of the two engines, so that there is one of each.
         self._making = threading.Lock()
@@ -92,12 +91,12 @@ class PostgresServer:
 
     @property
     def async_engine(self) -> "AsyncEngine":
-        """The one AsyncEngine; made at first use, and belongs to the loop that first connects."""
+        """The one AsyncEngine; made at first use, and serves one event loop after another."""
         if self._async_engine is None:
             with self._making:
                 if self._async_engine is None:
                     self._async_engine = self._factory.create_async_engine(
-                        self._drivers.on_loop, before_login=self._loop.claim
+                        self._drivers.on_loop, loop=self._loop
                     )
         return self._async_engine
 
@@ -131,6 +130,11 @@ class PostgresServer:
         """Ask for a row on a connection apart from the pools, which may all be in use; see `Prober`."""
         self._probe.probe()
 
+    def revive(self) -> None:
+        """Allow connections again after `close`, on whichever loop."""
+        self._loop.forget()
+        self._logins.revive()
+
     def watch(self) -> None:
         """Follow rotations from now on, and a server that takes writes from one address to the other."""
         self._watcher.start()
@@ -155,14 +159,12 @@ class PostgresServer:
         self._probe.close()
         if self._engine is not None:
             close_for_good(self._engine)
-        if self._async_engine is not None and self._loop.is_running:
-            self._loop.run(async_close_for_good(self._async_engine), timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
+        self._loop.close()
 
     async def async_close(self) -> None:
         """Same as `close`, on the event loop of the async engine."""
         self._logins.close()
-        if self._async_engine is not None:
-            await async_close_for_good(self._async_engine)
+        await self._loop.async_close()
         # In a thread, because the watcher may be waiting for this very loop.
         await async_in_thread(self.close, name="ledger_db-close")
 
@@ -173,7 +175,7 @@ class PostgresServer:
 
     def _after_fork(self) -> None:
         self._making = threading.Lock()
-        self._loop.forget()
+        self._loop.after_fork()
         for engine in self.made:
             keep_for_good(engine.pool)
             engine.dispose(close=False)

@@ -19,6 +19,7 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from ledger_db.connections.login import Logins
+from ledger_db.connections.loop import Loop
 from ledger_db.connections.redis_connection import (
     AsyncConnection,
     AsyncTlsConnection,
@@ -86,15 +87,29 @@ def create_redis(logins: Logins, options: RedisOptions | None = None) -> redis.R
     return redis.Redis(connection_pool=pool)
 
 
-def create_async_redis(logins: Logins, options: RedisOptions | None = None) -> redis.asyncio.Redis:
-    """Same as `create_redis`, for an event loop."""
+def create_async_redis(
+    logins: Logins, options: RedisOptions | None = None, *, loop: Loop | None = None
+) -> redis.asyncio.Redis:
+    """
+    Same as `create_redis`, for an event loop.
+
+    Args:
+        logins: Decides what to log in with.
+
+        options: How it is made.
+
+        loop: Knows which loop that is; None for a client that only one will ever use.
+    """
     options = options or RedisOptions()
-    pool: Any = AsyncPool(
+    pool = AsyncPool(
+        loop=loop,
         connection_class=AsyncTlsConnection if options.tls else AsyncConnection,
         retry=AsyncRepeats(_backoff(), options.retries),
         repeat_writes=options.repeat_writes,
         **_arguments(logins, options),
     )
+    if loop is not None:
+        loop.let_to(pool)
     return redis.asyncio.Redis(connection_pool=pool)
 
 

@@ -1,7 +1,6 @@
 """One Redis or Valkey server and all that belongs to it: provider, logins, clients, watcher."""
 
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +21,6 @@ from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused
 from ledger_db.forking import at_fork, keep_for_good
 
-_CLOSING_TIMEOUT_SECONDS = 5.0
 _PROBE_TIMEOUT_SECONDS = 1.0
 
 
@@ -60,13 +58,13 @@ class RedisServer:
 
     @property
     def async_client(self) -> AsyncRedis:
-        """The one asynchronous client; made at first use, and belongs to the loop that first connects."""
+        """The one asynchronous client; made at first use, and serves one event loop after another."""
         if self._async_client is None:
             with self._making:
                 if self._async_client is None:
-                    with suppress(RuntimeError):  # made outside of any loop: closing will not find it
-                        self._loop.claim()
-                    self._async_client = clients.create_async_redis(self._logins, self.options)
+                    self._async_client = clients.create_async_redis(
+                        self._logins, self.options, loop=self._loop
+                    )
         return self._async_client
 
     def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
@@ -84,6 +82,11 @@ class RedisServer:
             if self._probe_client is None:
                 self._probe_client = clients.create_redis(self._logins, _for_probes(self.options))
         clients.probe(self._probe_client)
+
+    def revive(self) -> None:
+        """Allow connections again after `close`, on whichever loop."""
+        self._loop.forget()
+        self._logins.revive()
 
     def watch(self) -> None:
         """Follow rotations from now on."""
@@ -112,15 +115,12 @@ class RedisServer:
         for client in (self._client, self._probe_client):
             if client is not None:
                 client.connection_pool.disconnect(inuse_connections=False)
-        if self._async_client is not None and self._loop.is_running:
-            closing = self._async_client.connection_pool.disconnect(inuse_connections=False)
-            self._loop.run(closing, timeout_seconds=_CLOSING_TIMEOUT_SECONDS)
+        self._loop.close()
 
     async def async_close(self) -> None:
         """Same as `close`, on the event loop of the asynchronous client."""
         self._logins.close()
-        if self._async_client is not None:
-            await self._async_client.connection_pool.disconnect(inuse_connections=False)
+        await self._loop.async_close()
         await async_in_thread(self.close, name="ledger_db-close")
 
     @property
@@ -130,7 +130,7 @@ class RedisServer:
 
     def _after_fork(self) -> None:
         self._making = threading.Lock()
-        self._loop.forget()
+        self._loop.after_fork()
         # The pools of the others see by themselves that they were forked.
         if self._async_client is not None:
             keep_for_good(self._async_client)

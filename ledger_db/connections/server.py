@@ -52,6 +52,10 @@ class Server(Follower, Protocol):
         """Ask for a sign of life, apart from what requests use; see `Prober`."""
         ...
 
+    def revive(self) -> None:
+        """Allow connections again after `close`; the credentials are loaded anew then."""
+        ...
+
     def watch(self) -> None:
         """Follow rotations from now on."""
         ...

@@ -4,13 +4,13 @@ Ties the life of a pooled connection to the credentials that opened it.
 Born:      the stamp of the credentials that logged in is written on the connection's record.
 Borrowed:  an idle connection is replaced before it is handed out if it is stale, if its server has hung up,
            or if it is at an address that the name of the host has left.
-Returned:  a stale connection is closed instead of kept.
+Returned:  a stale connection, or one of an earlier pool, is closed instead of kept.
 
 It is stale from a moment of its own on, once its stamp is no longer the current one; see `Staleness`.
 
-Nothing is ever closed under somebody who is using it, and the Engine and its pool stay the same objects for
-ever: swapping the pool leaks sessions.  SQLAlchemy runs these listeners as synchronous code for an
-``AsyncEngine`` too, so there is only this one implementation.
+Nothing is ever closed under somebody who is using it, and the Engine stays the same object for ever.  A
+rotation leaves it its pool: swapping pools leaks sessions.  SQLAlchemy runs these listeners as synchronous
+code for an ``AsyncEngine`` too, so there is only this one implementation.
 """
 
 import asyncio
@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
     from ledger_db.credentials.provider import CredentialProvider
 
 _STAMP = "ledger_db.stamp"
 _SHARE = "ledger_db.share"
 _UNUSED = "ledger_db.unused"
+_POOL = "ledger_db.pool"
 
 # Set while somebody tries credentials that are not current yet.  A context variable, because the same task or
 # thread goes through checkout and login; others never see it.
@@ -101,7 +102,6 @@ def stamp_connections(
     security_for: Callable[[str], dict[str, Any]],
     *,
     addresses: Addresses,
-    before_login: Callable[[], None] = lambda: None,
 ) -> None:
     """
     Open the connections of *engine* through *logins*; for an ``AsyncEngine`` pass its ``sync_engine``.
@@ -115,8 +115,6 @@ def stamp_connections(
             credentials' own, and a secret may lead to another one tomorrow.
 
         addresses: Told of each login; knows which addresses are stale.
-
-        before_login: Called where a login begins; may refuse it by raising.
     """
     provider = logins.provider
     _note_losses(engine, logins)
@@ -126,7 +124,7 @@ def stamp_connections(
         dialect: "Dialect", record: "ConnectionPoolEntry", cargs: list[Any], cparams: dict[str, Any]
     ) -> "DBAPIConnection":
         used: Credentials | None = None
-        before_login()
+        pool = engine.pool
 
         def log_in(credentials: Credentials) -> "DBAPIConnection":
             nonlocal used
@@ -138,6 +136,7 @@ def stamp_connections(
         # Write down what logged in, not what is current by now: a rotation may have landed meanwhile.
         record.info[_UNUSED] = cast("Credentials", used).stamp
         record.info[_SHARE] = provider.draw_share()
+        record.info[_POOL] = pool
         line = record.info[LINE] = Line(getattr(connection, "driver_connection", connection))
         addresses.note_login(line.address)
         return connection
@@ -155,8 +154,9 @@ def stamp_connections(
 
     @event.listens_for(engine, "checkin")
     def close_if_stale(dbapi: object | None, record: "ConnectionPoolEntry") -> None:
-        if dbapi is not None and (record.info.get(_STAMP) != provider.stamp or addresses.left):
-            _close_unless_good(record, provider, addresses.left)
+        is_current = record.info.get(_STAMP) == provider.stamp and record.info.get(_POOL) is engine.pool
+        if dbapi is not None and (not is_current or addresses.left):
+            _close_unless_good(record, provider, addresses.left, pool=engine.pool)
 
 
 def stamp_of(record: "ConnectionPoolEntry") -> str | None:
@@ -193,13 +193,16 @@ def _replace_unless_good(
 
 
 def _close_unless_good(
-    record: "ConnectionPoolEntry", provider: "CredentialProvider", left: frozenset[str]
+    record: "ConnectionPoolEntry", provider: "CredentialProvider", left: frozenset[str], *, pool: "Pool"
 ) -> None:
+    # The engine's pool is another one since the manager was closed, or the loop ended: where this one is
+    # returned to, nobody would ever close it.
+    is_left_behind = record.info.get(_POOL) is not pool
     # Just logged in on trial, not adopted yet: the adoption follows, and this connection with it.
-    if _trial.get() is not None:
+    if _trial.get() is not None and not is_left_behind:
         return
     is_stale = provider.is_stale(record.info.get(_STAMP, ""), record.info.get(_SHARE, 0.0))
-    if is_stale or record.info[LINE].address in left:
+    if is_left_behind or is_stale or record.info[LINE].address in left:
         record.invalidate()
 
 

@@ -148,14 +148,14 @@ class CredentialProvider:
 
     def load(self) -> Credentials:
         """
-        Read the source for the first time; later calls return what is current.
+        Read the source for the first time, or the first after `revive`; other calls return what is current.
 
         Raises:
             LedgerDBError: Whatever the source raises.
         """
-        if self._current is None:
-            fresh = self._read_current()
-            self._replace(fresh, instead_of=None)
+        if not self.stamp:
+            fresh, known = self._read_current(), self._current
+            self._replace(fresh, instead_of=None if known is None else known.version)
         return self.current
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -265,6 +265,12 @@ class CredentialProvider:
             self._retired, self.stamp = True, ""
             self._staleness.hurry()
 
+    def revive(self) -> None:
+        """Undo `retire`; no connection is in good standing before `load` has said what is current now."""
+        with self._swap:
+            self._retired, self._doubt = False, None
+        self._reads.forget()
+
     def after_fork(self) -> None:
         """Forget what must not be shared with the parent process: locks, reads under way, sockets."""
         self._swap = threading.Lock()
@@ -348,9 +354,10 @@ class CredentialProvider:
                 confirmed_at=now,
             )
         self._reads.forget()
-        event = "credentials.loaded" if before is None else "credentials.rotated"
+        has_rotated = before is not None and before.version != credentials.version
+        event = "credentials.rotated" if has_rotated else "credentials.loaded"
         log.info(event, extra={"source": self._source.name, "version": credentials.version})
-        if before is not None:
+        if has_rotated:
             for subscriber in self._subscribers:
                 subscriber(credentials)
         return True

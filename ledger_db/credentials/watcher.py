@@ -48,7 +48,7 @@ class CredentialWatcher:
         # The stamp that was current when somebody was in a hurry; None if nobody is.
         self._urgent_from: str | None = None
         self._stamp = ""
-        self._stopping = False
+        # Who is not this thread any more has been stopped: it may still be reading when the next one starts.
         self._thread: threading.Thread | None = None
         provider.subscribe(self._note_rotation)
         at_fork(in_child=self._after_fork)
@@ -86,15 +86,15 @@ class CredentialWatcher:
 
     def stop(self, *, timeout_seconds: float = 1.0) -> None:
         """Stop watching; work under way is waited for, but no longer than *timeout_seconds*."""
-        self._stopping = True
+        thread, self._thread = self._thread, None
         self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout_seconds)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_seconds)
 
     def _after_fork(self) -> Callable[[], None] | None:
         # The event may have been locked by a thread that exists in the parent only.
         self._wake = threading.Event()
-        return self.start if self._thread is not None and not self._stopping else None
+        return self.start if self._thread is not None else None
 
     def _note_rotation(self, credentials: Credentials) -> None:
         # A new token of the same stamp leaves every connection in good standing.
@@ -108,9 +108,9 @@ class CredentialWatcher:
         due_at, renew_at = self._now() + self._provider.next_wait(), math.inf
         while True:
             is_woken = self._wake.wait(max(0.0, min(due_at, renew_at) - self._now()))
-            self._wake.clear()
-            if self._stopping:
+            if self._thread is not threading.current_thread():
                 return
+            self._wake.clear()
             if self._rotated or self._now() >= renew_at:
                 self._rotated = False
                 renew_at = self._renew()

@@ -107,6 +107,10 @@ class SqliteServer:
         with closing(self._file.connect(timeout_seconds=_PROBE_TIMEOUT_SECONDS)) as apart:
             apart.execute("PRAGMA schema_version").fetchone()
 
+    def revive(self) -> None:
+        """Allow connections again after `close`."""
+        self._is_closed = False
+
     def watch(self) -> None:
         """Do nothing: these credentials do not rotate."""
 
@@ -184,4 +188,4 @@ class SqliteServer:
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
-            raise ManagerClosed("this manager is closed, and opens no connection any more; make a new one")
+            raise ManagerClosed("this manager is closed, and opens no connection until it is opened again")

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import threading
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -12,31 +11,7 @@ from sqlalchemy import text
 from ledger_db import ConnectionManager, ManagerClosed, Settings
 from ledger_db.credentials.secrets_manager import SecretsManagerSource
 from ledger_db.sandbox import Sandbox
-from tests.support.waiting import eventually
-
-
-def sessions(box: Sandbox) -> int:
-    """Count the service's sessions on PostgreSQL."""
-    with closing(box.postgres.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'ledger_app%'")
-        return int(cursor.fetchone()[0])
-
-
-def clients(box: Sandbox) -> int:
-    """Count the service's connections to Redis."""
-    admin: Any = box.redis.connect()
-    with closing(admin):
-        return sum(client["user"] == "ledger_app" for client in admin.client_list())
-
-
-def nothing_left(box: Sandbox) -> None:
-    """Wait until neither server knows us any more, without the help of the garbage collector."""
-    gc.disable()
-    try:
-        eventually(lambda: sessions(box) == 0, "no session is left on PostgreSQL")
-        eventually(lambda: clients(box) == 0, "no connection is left on Redis")
-    finally:
-        gc.enable()
+from tests.support.left_over import nothing_left, sessions
 
 
 def test_what_is_borrowed_is_closed_when_it_is_returned(settings: Settings, environment: Sandbox) -> None:
@@ -136,21 +111,6 @@ def test_closing_while_it_is_being_opened(environment: Sandbox) -> None:
     assert len(raised) == 1
     assert not db.health().ok
     nothing_left(environment)
-
-
-def test_an_asynchronous_engine_belongs_to_one_loop(settings: Settings) -> None:
-    """A second loop hears that it needs a manager of its own, not an error from inside a driver."""
-    with ConnectionManager(settings) as db:
-        engine = db.async_engine
-
-        async def use() -> None:
-            async with engine.connect() as connection:
-                await connection.execute(text("SELECT 1"))
-            await engine.dispose()
-
-        asyncio.run(use())
-        with pytest.raises(Exception, match="belongs to another event loop"):
-            asyncio.run(use())
 
 
 async def test_a_fork_does_not_disturb_the_parents_event_loop(settings: Settings) -> None:
