@@ -101,15 +101,15 @@ class _Connections:
 
 def _cut(driver: Any, home: asyncio.AbstractEventLoop) -> None:
     transport = getattr(driver, "_transport", None)  # asyncpg's
-    if transport is None:
-        cut(driver, home, driver.pgconn.finish)
-        return
 
     def drop() -> None:
+        if transport is None:
+            driver.pgconn.finish()
+            return
         try:
             driver.terminate()
         finally:
             if home.is_closed():
                 drop_transport(transport)
 
-    cut(transport.get_extra_info("socket"), home, drop)
+    cut(driver if transport is None else transport.get_extra_info("socket"), home, drop)

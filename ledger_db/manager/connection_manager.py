@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -22,6 +22,7 @@ from ledger_db.credentials.model import CredentialSource
 from ledger_db.errors import ConfigurationError, ManagerClosed
 from ledger_db.forking import at_fork
 from ledger_db.manager.assembly import database_server, redis_server, signal_listener
+from ledger_db.manager.forgotten import Forgotten, close_all, named
 from ledger_db.manager.health import HealthReport, servers_health
 from ledger_db.manager.opening import Opening
 from ledger_db.settings import Settings
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from ledger_db.connections.redis_server import RedisServer
     from ledger_db.connections.server import Database, Server
+    from ledger_db.signals.listener import SignalListener
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ class ConnectionManager:
 
     Use it as a context manager, ``with`` in a synchronous program and ``async with`` on an event loop; the
     latter offers everything.  One manager a process is enough; several do not disturb each other.  After a
-    fork a child has the same manager with connections and threads of its own.
+    fork a child has the same manager with connections and threads of its own.  Its asynchronous half serves
+    one event loop after another, never two at once.
     """
 
     __module__ = "ledger_db"
@@ -79,9 +82,12 @@ class ConnectionManager:
         self._redis = redis_server(self._settings, redis_source)
         self._servers: tuple[Server, ...] = tuple(s for s in (self._database, self._redis) if s is not None)
         self._prober = Prober({server.name: server.probe for server in self._servers})
-        self._signals = signal_listener(self._settings, self._redis, self._servers)
+        self._signals: SignalListener | None = None
+        self._forgotten = Forgotten(self._servers)
         self._tally = TransactionTally()
         self._state = "not opened yet"
+        # Who is at it, while it is being opened.
+        self._opening: Opening | None = None
         # Known while open only, so that a request reads one attribute.
         self._engine: Engine | None = None
         self._async_engine: AsyncEngine | None = None
@@ -91,12 +97,13 @@ class ConnectionManager:
         at_fork(in_child=self._after_fork)
 
     def __repr__(self) -> str:
-        named = ", ".join(f"{s.name}={s.provider.status.version}" for s in self._servers)
-        return f"<ConnectionManager {self._state}: {named}>"
+        return f"<ConnectionManager {self._state}: {named(self._servers)}>"
 
     def open(self) -> Self:
         """
         Fetch the secrets, check both servers, and follow rotations from then on.
+
+        One that was closed may be opened again: its engines and clients are the same objects as before.
 
         Raises:
             LedgerDBError: Within ``startup_timeout_seconds``, or at once if trying again will not help.
@@ -107,7 +114,8 @@ class ConnectionManager:
             opening.make_ready()
             self._end_open(opening)
         except BaseException:
-            self.close()
+            if self._opening is opening:
+                self.close()
             raise
         return self
 
@@ -118,7 +126,8 @@ class ConnectionManager:
             await opening.async_make_ready()
             self._end_open(opening)
         except BaseException:
-            await self.async_close()
+            if self._opening is opening:
+                await self.async_close()
             raise
         return self
 
@@ -136,12 +145,7 @@ class ConnectionManager:
             raise ManagerClosed("this manager has an asynchronous half; close it with 'await async_close()'")
         if not self._begin_close():
             return
-        with ExitStack() as closing:
-            # Each is closed whatever becomes of the others.
-            for server in self._servers:
-                closing.callback(server.close)
-            if self._signals is not None:
-                closing.callback(self._signals.stop)
+        close_all(self._servers, self._signals)
         self._end_close()
 
     async def async_close(self) -> None:
@@ -303,21 +307,28 @@ class ConnectionManager:
                 "LEDGER_DB_REDIS_SECRET_ID, or LEDGER_DB_DATABASE_URL=sqlite:///dev.db to try things out"
             )
         with self._changing:
-            if self._state != "not opened yet":
-                raise ManagerClosed(f"this manager is {self._state}; make a new one")
+            if self._state not in {"not opened yet", "closed"}:
+                raise ManagerClosed(
+                    f"this manager is {self._state}; close it before it is opened again, or make another one"
+                )
             self._state = "opening"
-        return Opening(self._servers, self._settings.startup_timeout_seconds)
+            self._opening = Opening(self._servers, self._settings.startup_timeout_seconds)
+            for server in self._servers:
+                server.revive()
+            return self._opening
 
     def _end_open(self, opening: Opening) -> None:
         with self._changing:
-            # Somebody may have closed it meanwhile: then nothing may start any more.
-            if self._state != "opening":
-                raise ManagerClosed("this manager was closed while it was being opened; make a new one")
+            # Somebody may have closed it meanwhile, or begun to open it again: then nothing may start here.
+            if self._opening is not opening:
+                raise ManagerClosed("this manager was closed while it was being opened; open it again")
             for server in self._servers:
                 server.watch()
+            self._signals = signal_listener(self._settings, self._redis, self._servers)
             if self._signals is not None:
                 self._signals.start()
-            self._state = "open"
+            self._forgotten.arm(self._signals)
+            self._state, self._opening = "open", None
         log.info(
             "manager.opened",
             extra={
@@ -331,12 +342,16 @@ class ConnectionManager:
             if self._state in {"closed", "not opened yet"}:
                 return False
             # "closing" may be met again: whoever began to close did not get to the end.
-            self._state, self._engine, self._async_engine = "closing", None, None
+            self._state, self._opening = "closing", None
+            self._engine, self._async_engine = None, None
         return True
 
     def _end_close(self) -> None:
         with self._changing:
+            if self._state != "closing":
+                return  # another closer was quicker
             self._state = "closed"
+            self._forgotten.disarm()
         log.info("manager.closed")
 
     def _patience(self, seconds: float | None) -> Patience:

@@ -21,9 +21,9 @@ def default_manager() -> ConnectionManager:
     Threads that call it at the same time share one opening, and its failure.  If it failed, or if somebody
     has closed the manager since, the next call opens a new one from the environment as it is then.
 
-    A forked child inherits an open manager and uses it with connections and threads of its own.  On an event
-    loop use ``async with ConnectionManager()`` instead: this call blocks, and nothing would close the
-    asynchronous half before its loop ends.
+    A forked child inherits an open manager and uses it with connections and threads of its own.  On event
+    loops, too, it serves one after another, as a worker's tasks have them; but this call blocks, so make the
+    first one elsewhere, or use ``async with ConnectionManager()``.
 
     Raises:
         LedgerDBError: As `ConnectionManager.open`.

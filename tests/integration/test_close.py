@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -65,6 +66,111 @@ async def test_a_thread_may_close_what_a_loop_has_opened(settings: Settings, env
     await asyncio.to_thread(db.close)
 
     await asyncio.to_thread(nothing_left, environment)
+
+
+async def use(db: ConnectionManager) -> None:
+    """Leave idle connections of both halves in the pools."""
+    async with db.async_session() as session:
+        await session.execute(text("SELECT 1"))
+    await db.async_redis.ping()
+
+
+def leave_running(db: ConnectionManager) -> asyncio.AbstractEventLoop:
+    """Use *db* on a loop that is neither running nor closed afterwards."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(use(db))
+    return loop
+
+
+def close_it(db: ConnectionManager) -> None:
+    """Close *db* where no loop runs."""
+    db.close()
+
+
+def close_it_elsewhere(db: ConnectionManager) -> None:
+    """Close *db* on a loop that is not its own."""
+    asyncio.run(db.async_close())
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+@pytest.mark.parametrize("close", [close_it, close_it_elsewhere])
+def test_closing_closes_whatever_became_of_the_loop(
+    settings: Settings, environment: Sandbox, driver: str, close: Callable[[ConnectionManager], None]
+) -> None:
+    """A loop that has ended, was only closed, or pauses, keeps nobody from closing all that it had."""
+    chosen = Settings(**{**settings.model_dump(exclude_unset=True), "async_database_driver": driver})
+    ended, closed, paused = (ConnectionManager(chosen).open() for _ in range(3))
+    asyncio.run(use(ended))
+    leave_running(closed).close()
+    pausing = leave_running(paused)
+    for db in (ended, closed, paused):
+        close(db)
+        assert db.health().state == "closed"
+
+    nothing_left(environment)
+    pausing.run_until_complete(asyncio.sleep(0))
+    pausing.run_until_complete(pausing.shutdown_asyncgens())
+    pausing.close()
+
+
+def test_a_block_around_a_run_leaves_nothing(settings: Settings, environment: Sandbox) -> None:
+    """Opened on no loop, used on one, closed on none."""
+    with ConnectionManager(settings) as db:
+        asyncio.run(use(db))
+
+    nothing_left(environment)
+
+
+def test_a_loop_that_runs_elsewhere_closes_its_own(settings: Settings, environment: Sandbox) -> None:
+    """async_close() on another loop asks the first one, which lives on in its thread."""
+    loop = asyncio.new_event_loop()
+    turning = threading.Thread(target=loop.run_forever)
+    turning.start()
+    db = asyncio.run_coroutine_threadsafe(ConnectionManager(settings).async_open(), loop).result(20)
+    asyncio.run(db.async_close())
+
+    nothing_left(environment)
+    loop.call_soon_threadsafe(loop.stop)
+    turning.join(10)
+    loop.close()
+
+
+def test_a_loop_that_is_blocked_does_not_keep_its_connections(
+    settings: Settings, environment: Sandbox
+) -> None:
+    """Synchronous work on the loop delays its goodbye, not the end of the sessions."""
+    go_on, loop = threading.Event(), asyncio.new_event_loop()
+    turning = threading.Thread(target=loop.run_forever)
+    turning.start()
+    db = asyncio.run_coroutine_threadsafe(ConnectionManager(settings).async_open(), loop).result(20)
+    loop.call_soon_threadsafe(go_on.wait, 30)
+    db.close()
+
+    nothing_left(environment)
+    go_on.set()
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    turning.join(10)
+    loop.close()
+
+
+def test_a_second_close_finishes_what_the_first_began(settings: Settings, environment: Sandbox) -> None:
+    """The loop ended in the middle of closing: whoever closes again, anywhere, gets to the end."""
+    db = ConnectionManager(settings)
+
+    async def begin_to_close() -> None:
+        await db.async_open()
+        await use(db)
+        closing = asyncio.create_task(db.async_close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+
+    asyncio.run(begin_to_close())
+    db.close()
+    db.close()
+
+    assert db.health().state == "closed"
+    nothing_left(environment)
 
 
 async def test_closing_is_finished_although_it_is_cancelled(settings: Settings, environment: Sandbox) -> None:

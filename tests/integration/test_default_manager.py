@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 from sqlalchemy import text
@@ -14,6 +13,7 @@ from sqlalchemy import text
 from ledger_db import ConfigurationError, ConnectionManager, default_manager
 from ledger_db.manager import default
 from ledger_db.sandbox import Sandbox
+from tests.support.left_over import sessions
 from tests.support.waiting import eventually
 
 
@@ -31,13 +31,6 @@ def sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LEDGER_DB_PROFILE", "test")
     monkeypatch.setenv("LEDGER_DB_DATABASE_URL", "sqlite://")
-
-
-def sessions(box: Sandbox) -> int:
-    """Count the service's sessions on PostgreSQL."""
-    with closing(box.postgres.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'ledger_app%'")
-        return int(cursor.fetchone()[0])
 
 
 def run_script(script: str, *, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -49,6 +49,22 @@ def test_loading_twice_reads_once() -> None:
     assert source.reads == ["AWSCURRENT"]
 
 
+def test_a_retired_provider_reads_again_once_it_is_revived() -> None:
+    """What was current at the close may have rotated; until that is known nothing is in good standing."""
+    source = ScriptedSource(V1, V2)
+    provider = loaded(source)
+    told: list[Credentials] = []
+    provider.subscribe(told.append)
+    provider.retire()
+    provider.revive()
+    assert provider.stamp == ""
+
+    assert provider.load() == V2
+    assert provider.stamp == "v2"
+    assert provider.load() == V2
+    assert told == [V2]
+
+
 def test_polling_follows_a_rotation() -> None:
     """A new version becomes current, and subscribers are told after it did."""
     provider = loaded(ScriptedSource(V1, V2))
