@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.reads import SharedReads
@@ -28,6 +29,8 @@ log: logging.Logger = logging.getLogger(__name__)
 
 Subscriber = Callable[[Credentials], None]
 Probe = Callable[[Credentials], None]
+
+_place = attrgetter("host", "port", "database")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,11 +370,7 @@ class CredentialProvider:
         if before is not None and before.stamp != credentials.stamp:
             self._staleness.follow(before.stamp, credentials.stamp)
             # A secret that leads elsewhere moves the service: what is written to the old place may be lost.
-            if (before.host, before.port, before.database) != (
-                credentials.host,
-                credentials.port,
-                credentials.database,
-            ):
+            if _place(before) != _place(credentials):
                 self._staleness.hurry()
         self.stamp = credentials.stamp
 
