@@ -46,6 +46,7 @@ bench: setup ## What it costs and saves, side by side with what one would write 
 	$(BIN)/python -m benchmarks.saturation
 	$(BIN)/python -m benchmarks.rotation_cost
 	$(BIN)/python -m benchmarks.side_by_side
+	$(BIN)/python -m benchmarks.fleet
 
 sandbox: setup ## PostgreSQL, Valkey and Secrets Manager on this machine, until Ctrl-C
 	@exec $(BIN)/ledger-db sandbox up
