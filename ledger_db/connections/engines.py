@@ -19,7 +19,6 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from ledger_db.answers.tls import SslMode
-from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.login import Logins
@@ -131,12 +130,10 @@ class EngineFactory:
         options: EngineOptions | None = None,
         *,
         primary: Primary | None = None,
-        addresses: Addresses | None = None,
     ) -> None:
         self._logins = logins
         self._options = options or EngineOptions()
         self._primary = primary or Primary()
-        self._addresses = addresses or Addresses()
 
     def create_engine(self, driver: SyncDriver = "psycopg2") -> Engine:
         """
@@ -151,8 +148,7 @@ class EngineFactory:
             connect_args=_libpq_arguments(self._options),
             **self._options.engine_arguments(),
         )
-        security = partial(libpq_security, self._options)
-        stamp_connections(engine, self._logins, security, addresses=self._addresses)
+        stamp_connections(engine, self._logins, partial(libpq_security, self._options))
         self._listen(engine)
         return engine
 
@@ -180,9 +176,7 @@ class EngineFactory:
             **{"poolclass": PoolOfOneLoop, **self._options.engine_arguments()},
         )
         security = asyncpg_security if is_asyncpg else libpq_security
-        stamp_connections(
-            engine.sync_engine, self._logins, partial(security, self._options), addresses=self._addresses
-        )
+        stamp_connections(engine.sync_engine, self._logins, partial(security, self._options))
         if is_asyncpg:
             notice_silence(engine.sync_engine, self._options.silence_timeout_seconds)
         self._listen(engine.sync_engine)

@@ -7,14 +7,12 @@ looked at before that too.  A look is one system call and no round trip: a serve
 statement has nothing to say.
 """
 
-import os
 import select
-import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from ledger_db.connections.line import descriptor_of
+from ledger_db.connections.line import address_of, descriptor_of
 
 LINE: Final = "ledger_db.line"
 """Key of a connection's info: the `Line` that it was opened on."""
@@ -46,7 +44,7 @@ class Line:
         descriptor = descriptor_of(driver)
         # Made once: each checkout asks it.
         self._look = _poll_of(descriptor)
-        self.address = _other_end_of(descriptor)
+        self.address = address_of(descriptor)
 
     def may_have_hung_up(self) -> bool:
         """Whether the server has to be asked before the connection is relied on."""
@@ -67,13 +65,3 @@ def _poll_of(descriptor: int) -> Callable[[int], object]:
     poll = select.poll()
     poll.register(descriptor, _NOT_QUIET)
     return poll.poll
-
-
-def _other_end_of(descriptor: int) -> str | None:
-    # A second descriptor, because closing the socket that is made of it closes that one.
-    with socket.socket(fileno=os.dup(descriptor)) as end:
-        try:
-            name = end.getpeername()
-        except OSError:
-            return None  # it has gone already
-    return str(name[0]) if isinstance(name, tuple) else None

@@ -1,4 +1,4 @@
-"""Which socket is a driver's connection on?"""
+"""Which socket is a driver's connection on, and where does it lead?"""
 
 import os
 import socket
@@ -17,6 +17,17 @@ def descriptor_of(driver: Any) -> int:
     end = driver if transport is None else transport.get_extra_info("socket")
     number: int = end.fileno()
     return number
+
+
+def address_of(descriptor: int) -> str | None:
+    """Return the address of a socket's other end; None if that is no network address, or has gone already."""
+    # A second descriptor, because closing the socket that is made of it closes that one.
+    with socket.socket(fileno=os.dup(descriptor)) as end:
+        try:
+            name = end.getpeername()
+        except OSError:
+            return None
+    return str(name[0]) if isinstance(name, tuple) else None
 
 
 def second_end(connection: Any) -> socket.socket | None:

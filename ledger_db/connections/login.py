@@ -28,6 +28,7 @@ from typing import TypeVar
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
 from ledger_db.backoff import Backoff, equal_jitter
+from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.scouting import CoolDown, Scouting
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
@@ -115,6 +116,8 @@ class Logins:
             spread: Draws the jitter, in [0, 1).
         """
         self.provider = provider
+        #: Where logins have led to; what is connected to an address that the name has left is stale.
+        self.addresses: Addresses = Addresses()
         self._patience = _Patience(patience_seconds, cool_down_seconds, now, spread)
         self._scouting = Scouting()
         self.closed: bool = False

@@ -13,7 +13,7 @@ from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
 from ledger_db.background import async_in_thread
 from ledger_db.connections import engines
-from ledger_db.connections.addresses import Addresses, AddressWatch
+from ledger_db.connections.addresses import AddressWatch
 from ledger_db.connections.closing import close_for_good
 from ledger_db.connections.engines import AsyncDriver, EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
@@ -62,14 +62,14 @@ class PostgresServer:
         self._drivers = drivers
         self._logins = Logins(provider, patience_seconds=patience_seconds)
         self._primary = Primary()
-        addresses = Addresses()
-        self._factory = EngineFactory(self._logins, options, primary=self._primary, addresses=addresses)
-        self._probe = ProbeEngine(
-            self._logins, options, drivers.sync, primary=self._primary, addresses=addresses
-        )
+        self._factory = EngineFactory(self._logins, options, primary=self._primary)
+        self._probe = ProbeEngine(self._logins, options, drivers.sync, primary=self._primary)
         self._watcher = CredentialWatcher(provider, self._renew)
         self._address_watch = AddressWatch(
-            addresses, lambda: provider.current.host, log_in=self._probe.log_in, on_left=self._renew
+            self._logins.addresses,
+            lambda: provider.current.host,
+            log_in=self._probe.log_in,
+            on_left=self._renew,
         )
         self._loop = Loop(keeps_connections=options.pool != "none", or_else=", or set LEDGER_DB_POOL=none")
 

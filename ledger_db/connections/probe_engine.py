@@ -8,7 +8,6 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from ledger_db.connections import engines
-from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.closing import close_for_good
 from ledger_db.connections.engines import EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
@@ -35,7 +34,6 @@ class ProbeEngine:
         driver: SyncDriver,
         *,
         primary: Primary,
-        addresses: Addresses,
     ) -> None:
         own = replace(
             options,
@@ -49,7 +47,7 @@ class ProbeEngine:
             echo=False,
             log_pool_events=False,
         )
-        self._factory = EngineFactory(logins, own, primary=primary, addresses=addresses)
+        self._factory = EngineFactory(logins, own, primary=primary)
         self._is_standby = text(_IS_STANDBY[options.target])
         self._driver: SyncDriver = driver
         self._engine: Engine | None = None

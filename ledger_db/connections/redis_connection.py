@@ -1,8 +1,9 @@
 """
 What does a connection to Redis do beyond redis-py's: log in, be renewed, be asked, be given up?
 
-    lent        stale?  closed, and logged in anew; the only place where this is asked, so that nothing is
-                ever closed under a subscriber, a pipeline, a transaction or a MONITOR
+    lent        stale, at an address that its name has left, on a replica?  closed, and logged in anew; the
+                only place where this is asked, so that nothing is ever closed under a subscriber, a pipeline,
+                a transaction or a MONITOR
     connects    `Logins` decide with what; no frame keeps the password
     sends       what was asked is remembered
     reads       for as long as what was asked waits by itself, and the time-out on top
@@ -24,6 +25,7 @@ import redis.connection
 from redis.credentials import CredentialProvider as RedisCredentialProvider
 
 from ledger_db.connections.hangup import may_have_hung_up
+from ledger_db.connections.line import address_of
 from ledger_db.connections.login import Logins
 from ledger_db.connections.redis_commands import NOTHING, Asked, Command, asked_by
 from ledger_db.credentials.model import Credentials
@@ -66,6 +68,7 @@ class _Asking:
         self._logins = logins
         self._repeat_writes = repeat_writes
         self._stamp, self._share = "", logins.provider.draw_share()
+        self._address: str | None = None
         self.asked = NOTHING
         super().__init__(**arguments)
         retry: Any = self.retry  # type: ignore[attr-defined] # redis-py's copy of what it was given
@@ -91,7 +94,17 @@ class _Asking:
 
     @property
     def _is_stale(self) -> bool:
-        return self._logins.provider.is_stale(self._stamp, self._share)
+        is_left = self._address in self._logins.addresses.left
+        return is_left or self._logins.provider.is_stale(self._stamp, self._share)
+
+    def _note_login(self, credentials: Credentials, line: Any) -> None:
+        self._stamp, self._address = credentials.stamp, address_of(line.fileno())
+        self._logins.addresses.note_login(self._address)
+
+    def _note_refusal(self) -> None:
+        # It was the primary, or the endpoint follows a failover late.  The next who borrows it has it
+        # connected anew; where that still leads to a replica, an error a write and a login each is the price.
+        self._stamp = ""
 
     def _ask(self, commands: list[Command]) -> None:
         asked = asked_by(commands)
@@ -133,7 +146,7 @@ class _LogsIn(_Asking):
                 self.asked = NOTHING
                 forget_frames(error, but=handled_already)
                 raise
-            self._stamp = credentials.stamp
+            self._note_login(credentials, self._sock)  # type: ignore[attr-defined] # as above
 
         self._logins.log_in(connect)
         self.asked = asked
@@ -142,18 +155,22 @@ class _LogsIn(_Asking):
         connection: Any = self
         line, usual = connection._sock, connection.socket_timeout  # noqa: SLF001 - there is no other way to it
         seconds = self._seconds_to_read(usual, named)
-        if seconds == usual or line is None:
-            return super().read_response(*arguments, **named)  # type: ignore[misc] # as above
-        line.settimeout(seconds)
+        is_unusual = seconds != usual and line is not None
+        if is_unusual:
+            line.settimeout(seconds)
         try:
             return super().read_response(*arguments, **named)  # type: ignore[misc] # as above
+        except redis.ReadOnlyError:
+            self._note_refusal()
+            raise
         except redis.TimeoutError as error:
             if seconds is not None:
                 raise
             raise redis.ConnectionError(_SILENT) from error
         finally:
-            with suppress(OSError):  # closed meanwhile
-                line.settimeout(usual)
+            if is_unusual:
+                with suppress(OSError):  # closed meanwhile
+                    line.settimeout(usual)
 
 
 class _LogsInAsync(_Asking):
@@ -169,14 +186,17 @@ class _LogsInAsync(_Asking):
 
     async def _has_hung_up(self) -> bool:
         # redis-py looks at what the loop has read, and what has come since the last turn is not read yet.
-        connection: Any = self
-        line = connection._writer.get_extra_info("socket")  # noqa: SLF001 - there is no other way to it
+        line = self._line()
         for _ in range(2):
             if not may_have_hung_up(line):
                 return False
             # One turn to see that there is something, one to read it: an end of the line is there after that.
             await asyncio.sleep(0)
         return may_have_hung_up(line)
+
+    def _line(self) -> Any:
+        connection: Any = self
+        return connection._writer.get_extra_info("socket")  # noqa: SLF001 - there is no other way to it
 
     async def connect_check_health(self, *flags: bool, **named: bool) -> None:
         if self.is_connected:  # type: ignore[attr-defined] # redis-py's own test
@@ -192,7 +212,7 @@ class _LogsInAsync(_Asking):
                 self.asked = NOTHING
                 forget_frames(error, but=handled_already)
                 raise
-            self._stamp = credentials.stamp
+            self._note_login(credentials, self._line())
 
         await self._logins.async_log_in(connect)
         self.asked = asked
@@ -204,6 +224,9 @@ class _LogsInAsync(_Asking):
         reader = connection._reader  # noqa: SLF001 - as above
         try:
             answer = await super().read_response(*arguments, **named)  # type: ignore[misc] # as above
+        except redis.ReadOnlyError:
+            self._note_refusal()
+            raise
         except redis.TimeoutError as error:
             if seconds is not None:
                 raise

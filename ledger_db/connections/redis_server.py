@@ -11,6 +11,7 @@ from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
 from ledger_db.background import async_in_thread
 from ledger_db.connections import redis as clients
+from ledger_db.connections.addresses import AddressWatch
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.redis import RedisOptions
@@ -38,6 +39,12 @@ class RedisServer:
         self._loop = Loop()
         # Nothing to do after a rotation: a stale connection is replaced when it is lent next.
         self._watcher = CredentialWatcher(provider, lambda: None)
+        self._address_watch = AddressWatch(
+            self._logins.addresses,
+            lambda: provider.current.host,
+            log_in=self._log_in_apart,
+            on_left=lambda: None,
+        )
 
         # Guards the making of the two clients, so that there is one of each.
         self._making = threading.Lock()
@@ -89,8 +96,9 @@ class RedisServer:
         self._logins.revive()
 
     def watch(self) -> None:
-        """Follow rotations from now on."""
+        """Follow rotations from now on, and the host's name from one address to the other."""
         self._watcher.start()
+        self._address_watch.start()
 
     def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
         """Read the secret now: somebody says that it changed; see `CredentialWatcher`."""
@@ -112,6 +120,7 @@ class RedisServer:
         """Close every idle connection; borrowed ones are closed when returned.  May be called again."""
         self._logins.close()
         self._watcher.stop()
+        self._address_watch.stop()
         for client in (self._client, self._probe_client):
             if client is not None:
                 client.connection_pool.disconnect(inuse_connections=False)
@@ -127,6 +136,13 @@ class RedisServer:
     def belongs_here(self) -> bool:
         """Whether the asynchronous client's loop runs in this thread, which must then not wait for it."""
         return self._async_client is not None and self._loop.is_here
+
+    def _log_in_apart(self) -> None:
+        connection = self.new_connection()
+        try:
+            connection.connect()
+        finally:
+            connection.disconnect()
 
     def _after_fork(self) -> None:
         self._making = threading.Lock()

@@ -27,7 +27,6 @@ from sqlalchemy.util import await_only
 
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
-from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.hangup import LINE, Line
 from ledger_db.connections.login import Logins, Look
 from ledger_db.credentials.model import Credentials
@@ -97,11 +96,7 @@ def logging_in_with(credentials: Credentials) -> "Iterator[None]":
 
 
 def stamp_connections(
-    engine: "Engine",
-    logins: Logins,
-    security_for: Callable[[str], dict[str, Any]],
-    *,
-    addresses: Addresses,
+    engine: "Engine", logins: Logins, security_for: Callable[[str], dict[str, Any]]
 ) -> None:
     """
     Open the connections of *engine* through *logins*; for an ``AsyncEngine`` pass its ``sync_engine``.
@@ -113,10 +108,8 @@ def stamp_connections(
 
         security_for: Returns the driver's TLS arguments for a host.  Asked at each login: the host is the
             credentials' own, and a secret may lead to another one tomorrow.
-
-        addresses: Told of each login; knows which addresses are stale.
     """
-    provider = logins.provider
+    provider, addresses = logins.provider, logins.addresses
     _note_losses(engine, logins)
 
     @event.listens_for(engine, "do_connect")
