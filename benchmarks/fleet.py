@@ -28,6 +28,7 @@ from ledger_db.sandbox import Sandbox
 _WASTED_SHARE = 0.3
 # A server that does nothing but wasted work never recovers: looked at for so long.
 _MOST_SECONDS = 120.0
+_BARS = " ▁▂▃▄▅▆▇█"
 _DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 
 
@@ -69,9 +70,18 @@ class Fleet:
         return replace(self, announcement_spread_seconds=0.05, renewal_spread_seconds=0.0)
 
     @property
-    def needed_spread_seconds(self) -> float:
-        """Over how long logins are spread that take half of what the server has left."""
-        return 2 * self.processes * self.pool * self.login_seconds / self.cores
+    def as_needed(self) -> "Fleet":
+        """The same, spread over so long that logins take at most half of what the server has left."""
+        one_each = 2 * self.processes * self.login_seconds / self.cores
+        return replace(
+            self,
+            announcement_spread_seconds=max(self.announcement_spread_seconds, one_each),
+            renewal_spread_seconds=max(self.renewal_spread_seconds, one_each * self.pool),
+        )
+
+    def __str__(self) -> str:
+        look, renew = self.announcement_spread_seconds, self.renewal_spread_seconds
+        return f"{self.processes} x {self.pool}, looks {look:.2g} s, renewals {renew:.0f} s"
 
 
 @dataclass(slots=True)
@@ -101,11 +111,14 @@ class Outcome:
         """Return it as a line of the table."""
         return (
             f"{what:<44}{len(self.logins):>8}{peak(self.logins):>8}{p99(self.seconds):>8.2f}{self.failed:>8}"
-            f"{self.fresh_after_seconds:>8.0f}{peak(self.reads):>8}"
+            f"{self.fresh_after_seconds:>8.0f}{peak(self.reads):>8}  {plot(self.logins)}"
         )
 
 
-HEADER = f"{'':<44}{'logins':>8}{'peak/s':>8}{'p99 s':>8}{'failed':>8}{'fresh s':>8}{'reads/s':>8}"
+HEADER = (
+    f"{'processes x pool, spreads':<44}{'logins':>8}{'peak/s':>8}{'p99 s':>8}{'failed':>8}{'fresh s':>8}"
+    f"{'reads/s':>8}  logins in each second of the first minute, against the peak"
+)
 
 
 def peak(moments: Iterable[float]) -> int:
@@ -116,6 +129,15 @@ def peak(moments: Iterable[float]) -> int:
 def p99(seconds: list[float]) -> float:
     """Return what 99 of 100 are below."""
     return sorted(seconds)[int(0.99 * len(seconds))] if seconds else 0.0
+
+
+def plot(moments: Iterable[float]) -> str:
+    """Return a bar for each of the first sixty seconds."""
+    seconds = Counter(int(moment) for moment in moments)
+    most = max(seconds.values(), default=1)
+    return "".join(
+        _BARS[math.ceil(seconds[second] / most * (len(_BARS) - 1))] for second in range(60)
+    ).rstrip()
 
 
 class Simulation:
@@ -133,25 +155,36 @@ class Simulation:
     def run(self) -> Outcome:
         """Let every process hear of the rotation at 0, and return what came of it."""
         for _ in range(self._fleet.processes):
-            adopted_at = self._random.uniform(0, self._fleet.announcement_spread_seconds)
-            self._outcome.reads.append(adopted_at)
-            for _ in range(self._fleet.pool):
-                self._clock.process(self._connection(adopted_at))
+            self._clock.process(self._process())
         self._clock.run(until=self._fleet.renewal_spread_seconds + _MOST_SECONDS)
         if self._stale:
             self._outcome.fresh_after_seconds = math.inf
         return self._outcome
 
-    def _connection(self, adopted_at: float) -> Generator[Any, Any, None]:
-        share = self._random.random()
-        yield self._clock.timeout(adopted_at + share * self._fleet.renewal_spread_seconds)
+    def _process(self) -> Generator[Any, Any, None]:
+        yield self._clock.timeout(self._random.uniform(0, self._fleet.announcement_spread_seconds))
+        self._outcome.reads.append(self._clock.now)
+        # What was read is tried before it is adopted, and a trial that fails is tried later.
+        pause = 1.0
+        while not (yield self._clock.process(self._login())):
+            yield self._clock.timeout(pause)
+            pause *= 2
+        self._note_fresh()
+        for _ in range(self._fleet.pool - 1):
+            self._clock.process(self._connection())
+
+    def _connection(self) -> Generator[Any, Any, None]:
+        yield self._clock.timeout(self._random.random() * self._fleet.renewal_spread_seconds)
         while True:
             yield self._clock.timeout(self._random.expovariate(self._fleet.checkouts_per_second))
             if (yield self._clock.process(self._login())):
                 break
             self._outcome.failed += 1
+        self._note_fresh()
+
+    def _note_fresh(self) -> None:
         self._stale -= 1
-        self._outcome.fresh_after_seconds = max(self._outcome.fresh_after_seconds, self._clock.now)
+        self._outcome.fresh_after_seconds = self._clock.now
 
     def _login(self) -> Generator[Any, Any, bool]:
         now, fleet = self._clock.now, self._fleet
@@ -171,13 +204,8 @@ class Simulation:
 def simulate(processes: int, pool: int) -> None:
     """Print what becomes of a fleet before and after, and with the spread that it needs if that is more."""
     fleet = Fleet(processes=processes, pool=pool)
-    name = f"{processes} x {pool}"
-    print(Simulation(fleet.without_spread).run().row(f"{name}, all at once"))
-    print(Simulation(fleet).run().row(f"{name}, spread over {fleet.renewal_spread_seconds:.0f} s"))
-    needed = math.ceil(fleet.needed_spread_seconds)
-    if needed > fleet.renewal_spread_seconds:
-        wider = replace(fleet, renewal_spread_seconds=float(needed))
-        print(Simulation(wider).run().row(f"{name}, spread over {needed} s"))
+    for one in dict.fromkeys((fleet.without_spread, fleet, fleet.as_needed)):
+        print(Simulation(one).run().row(str(one)))
 
 
 def compare(processes: int, pool: int) -> None:
@@ -188,7 +216,7 @@ def compare(processes: int, pool: int) -> None:
     print(f"a login here: server {server_ms:.1f} ms, client {client_ms:.1f} ms")
     # Both ends compete for the two cores.
     here = Fleet(processes=processes, pool=pool, login_seconds=cost.server_seconds + cost.client_seconds)
-    for what, fleet in (("all at once", here.without_spread), ("spread", here)):
+    for fleet in (here.without_spread, here):
         with Sandbox() as box:
             real = real_run(
                 box,
@@ -199,7 +227,7 @@ def compare(processes: int, pool: int) -> None:
                     "renewal_spread_seconds": fleet.renewal_spread_seconds,
                 },
             )
-        print(Simulation(fleet).run().row(f"{processes} x {pool}, {what}, simulated"))
+        print(Simulation(fleet).run().row(f"{fleet}: simulated"))
         seen = Outcome(
             logins=real.logins,
             reads=real.adoptions,
@@ -207,7 +235,7 @@ def compare(processes: int, pool: int) -> None:
             failed=real.failed,
             fresh_after_seconds=max(real.logins),
         )
-        print(seen.row(f"{processes} x {pool}, {what}, real"))
+        print(seen.row(f"{fleet}: real"))
         quiet = p99(real.durations(-5.0, 0.0))
         print(f"    p99 of its requests {quiet:.2f} s in the 5 s before, and in the row in those after")
 

@@ -28,11 +28,11 @@ def test_without_a_spread_the_same_fleet_collapses() -> None:
 
 def test_ten_thousand_processes_need_the_spread_that_is_documented() -> None:
     """The formula gives a spread that is wide enough, and one that the setting allows."""
-    fleet = Fleet(processes=10_000, pool=1)
-    seconds = fleet.needed_spread_seconds
-    assert 30 < seconds < 600
+    fleet = Fleet(processes=10_000, pool=1).as_needed
+    assert 30 < fleet.announcement_spread_seconds < 600
+    assert 30 < fleet.renewal_spread_seconds < 600
 
-    outcome = Simulation(Fleet(processes=10_000, pool=1, renewal_spread_seconds=seconds)).run()
+    outcome = Simulation(fleet).run()
 
     assert outcome.failed == 0
     assert peak(outcome.reads) < 10_000
