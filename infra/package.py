@@ -40,6 +40,7 @@ _TASK: Final = "/var/task"
 _OURS: Final = (
     "ledger_db/__init__.py",
     "ledger_db/_front_door.py",
+    "ledger_db/event_log.py",
     "ledger_db/redaction.py",
     "ledger_db/answers/*.py",
     "ledger_db/backoff.py",

@@ -22,6 +22,7 @@ ROOT = PACKAGE.name
 TOOLS: dict[str, frozenset[str] | None] = {
     "errors": frozenset(),
     "redaction": frozenset(),
+    "event_log": frozenset(),
     "backoff": frozenset(),
     "forking": frozenset(),
     "background": frozenset({"errors"}),

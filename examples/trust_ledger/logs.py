@@ -33,7 +33,7 @@ class JSONLines(logging.Formatter):
             "logger": record.name,
             # Several workers write one log.
             "process": record.process,
-            "event": record.getMessage(),
+            "event": vars(record).get("ledger_db_event") or record.getMessage(),
             "request_id": request_id.get(),
         }
         line |= {name: value for name, value in vars(record).items() if name not in _PLAIN}

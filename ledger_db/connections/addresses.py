@@ -11,16 +11,16 @@ All of it happens in a thread of its own, as a resolver may hang; a checkout com
 
 import contextlib
 import ipaddress
-import logging
 import socket
 import threading
 from collections.abc import Callable
 from typing import Final
 
+from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 INTERVAL_SECONDS: Final = 10.0
 _LOOK_UPS: Final = 3
@@ -128,13 +128,13 @@ class AddressWatch:
         try:
             self._log_in()
         except Exception as error:  # noqa: BLE001 - a driver may raise anything; the old connections stay
-            log.warning("connections.address_kept", extra={"cause": describe(error)})
+            log.warning("connections.address_kept", cause=describe(error))
             return
         if self._addresses.newest not in present:
             self._addresses.keep(gone)
             return
         self._addresses.leave(gone)
-        log.info("connections.address_left", extra={"addresses": sorted(gone)})
+        log.info("connections.address_left", addresses=sorted(gone))
         self._on_left()
 
     def _run(self, stop: threading.Event) -> None:

@@ -6,7 +6,6 @@ background after a rotation; `probe_with` tells whether credentials work before 
 """
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -30,11 +29,12 @@ from ledger_db.connections.stamping import logging_in_with, stamp_connections
 from ledger_db.connections.tls import asyncpg_security, libpq_security
 from ledger_db.credentials.model import Credentials
 from ledger_db.errors import ConfigurationError
+from ledger_db.event_log import EventLog
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 SyncDriver = Literal["psycopg2", "psycopg"]
 AsyncDriver = Literal["asyncpg", "psycopg"]

@@ -17,7 +17,6 @@ is sent what came of it.  `log_in` runs it with blocking calls, `async_log_in` o
 """
 
 import asyncio
-import logging
 import random
 import sys
 import time
@@ -33,10 +32,11 @@ from ledger_db.connections.scouting import CoolDown, Scouting
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 T = TypeVar("T")
 
@@ -309,7 +309,7 @@ class _Login:
         """
         refusal = yield Attempt(credentials)
         if isinstance(refusal, BaseException):
-            log.debug("login.refused", extra={"version": credentials.version, "cause": describe(refusal)})
+            log.debug("login.refused", version=credentials.version, cause=describe(refusal))
             self._tried.add(credentials.version)
             self._refusal = refusal
             return False
@@ -348,7 +348,7 @@ class _Login:
             until = self._patience.now() + self._patience.cool_down_seconds
             self._scouting.start_cool_down(CoolDown(current.version, until, cause))
             # Once a cool-down, not once a request: the scout speaks for all.
-            log.error("login.given_up", extra={"source": source, "version": current.version, "cause": cause})
+            log.error("login.given_up", source=source, version=current.version, cause=cause)
         others = f"AWSCURRENT and AWSPENDING were tried for {self._patience.seconds:.1f} s"
         error = LoginRefused(
             f"{_who(current)} was refused: {cause} (version {current.version} of {source}; "

@@ -8,7 +8,6 @@ Bridged:   this is the one place where a thread asks for something to be done on
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import CancelledError, TimeoutError as FutureTimeoutError
@@ -16,9 +15,10 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from ledger_db.errors import ConfigurationError, ServerUnreachable
+from ledger_db.event_log import EventLog
 from ledger_db.redaction import describe
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class Loop:
                 try:
                     self.run(self._tenant.leave(), timeout_seconds=_GOODBYE_SECONDS)
                 except Exception as error:  # noqa: BLE001 - what follows needs no loop
-                    log.debug("loop.not_left", extra={"cause": describe(error)})
+                    log.debug("loop.not_left", cause=describe(error))
             self._tenant.abandon()
         self.forget()
 
@@ -195,5 +195,5 @@ class Loop:
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await self._tenant.leave()
         except Exception as error:  # noqa: BLE001 - a server that is away must not stop a loop from ending
-            log.debug("loop.not_left", extra={"cause": describe(error)})
+            log.debug("loop.not_left", cause=describe(error))
             self._tenant.abandon()

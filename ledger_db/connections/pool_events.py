@@ -5,19 +5,19 @@ At INFO, although a request passes here: whoever sets LEDGER_DB_LOG_POOL_EVENTS 
 does not has not one listener more.
 """
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
 from ledger_db.connections.stamping import stamp_of
+from ledger_db.event_log import EventLog
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.pool import ConnectionPoolEntry
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 
 def log_pool_events(engine: "Engine") -> None:
@@ -34,8 +34,8 @@ def log_pool_events(engine: "Engine") -> None:
     """
 
     def note(name: str, record: "ConnectionPoolEntry", **fields: object) -> None:
-        extra = {"driver": engine.dialect.driver, "version": stamp_of(record)}
-        log.info(name, extra=extra | _counters(engine) | fields)
+        driver, version = engine.dialect.driver, stamp_of(record)
+        log.info(name, driver=driver, version=version, **_counters(engine), **fields)
 
     @event.listens_for(engine, "connect")
     def opened(dbapi: object, record: "ConnectionPoolEntry") -> None:

@@ -1,6 +1,5 @@
 """One PostgreSQL database and all that belongs to it: provider, logins, engines, watcher."""
 
-import logging
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -25,13 +24,14 @@ from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork, keep_for_good
 from ledger_db.redaction import describe
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 _RENEWAL_TIMEOUT_SECONDS = 60.0
 
@@ -210,7 +210,7 @@ class PostgresServer:
         except ManagerClosed:
             return
         except Exception as error:  # noqa: BLE001 - a courtesy; whoever borrows does the same
-            log.warning("connections.renewal_stopped", extra={"server": self.name, "cause": describe(error)})
+            log.warning("connections.renewal_stopped", server=self.name, cause=describe(error))
 
     def _is_closed(self) -> bool:
         return self._logins.closed

@@ -11,7 +11,6 @@ status.
 """
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,11 +22,12 @@ from ledger_db.answers.login_errors import find, judge
 from ledger_db.answers.reason import Reason, Verdict
 from ledger_db.background import in_thread
 from ledger_db.errors import LoginRefused, ManagerClosed
+from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import Meaning, meaning_of
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 _AWAY: Final = frozenset({Meaning.LOST, Meaning.UNAVAILABLE})
 PATIENCE_SECONDS = 3.0
@@ -189,7 +189,7 @@ class _Asked:
 
     def _success(self, latency_seconds: float) -> ServerProbe:
         if self._changes_to(ok=True):
-            log.info("probe.recovered", extra={"server": self._name})
+            log.info("probe.recovered", server=self._name)
         return ServerProbe(
             name=self._name,
             ok=True,
@@ -201,7 +201,7 @@ class _Asked:
     def _failure(self, problem: str, cause: str) -> ServerProbe:
         # Once an outage, not once a probe.
         if self._changes_to(ok=False):
-            log.warning("probe.failed", extra={"server": self._name, "problem": problem, "cause": cause})
+            log.warning("probe.failed", server=self._name, problem=problem, cause=cause)
         return ServerProbe(
             name=self._name, ok=False, latency_seconds=None, problem=problem, asked_at=self._asked_at
         )

@@ -6,7 +6,6 @@ the time allowed, even if a connection attempt hangs.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -23,9 +22,10 @@ from tenacity import (
 from ledger_db.answers.login_errors import find, judge
 from ledger_db.answers.reason import Reason, Verdict
 from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, ServerUnreachable
+from ledger_db.event_log import EventLog
 from ledger_db.redaction import describe
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def _translated(name: str, error: BaseException, seconds: float) -> LedgerDBErro
     transient = _is_transient(error)
     event = "startup.unreachable" if transient else "startup.failed"
     cause = describe(error) if str(error) else "an attempt that never ended"
-    log.error(event, extra={"server": name, "seconds": round(seconds, 3), "cause": cause})
+    log.error(event, server=name, seconds=round(seconds, 3), cause=cause)
     if isinstance(error, LedgerDBError):
         return error
     if find(error).reason is Reason.NOT_PRIMARY:
@@ -147,14 +147,12 @@ def _report_retry(name: str, state: RetryCallState, note: Note) -> None:
         note(error)
     log.warning(
         "startup.retrying",
-        extra={
-            "server": name,
-            "attempt": state.attempt_number,
-            "wait_seconds": round(state.upcoming_sleep, 3),
-            "cause": describe(error) if error else "",
-        },
+        server=name,
+        attempt=state.attempt_number,
+        wait_seconds=round(state.upcoming_sleep, 3),
+        cause=describe(error) if error else "",
     )
 
 
 def _report(name: str, seconds: float) -> None:
-    log.info("startup.checked", extra={"server": name, "seconds": round(seconds, 3)})
+    log.info("startup.checked", server=name, seconds=round(seconds, 3))

@@ -22,10 +22,11 @@ from ledger_db.credentials.reliance import Reliance
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.credentials.staleness import Staleness
 from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, Retryable
+from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 Subscriber = Callable[[Credentials], None]
 Probe = Callable[[Credentials], None]
@@ -289,9 +290,7 @@ class CredentialProvider:
             self._note_failure(error)
             return
         # A policy may allow AWSCURRENT only: not a fault, the rotation is then waited out.
-        log.debug(
-            "credentials.pending_unreadable", extra={"source": self._source.name, "cause": describe(error)}
-        )
+        log.debug("credentials.pending_unreadable", source=self._source.name, cause=describe(error))
 
     def _consider(self, fresh: Credentials, *, announced: bool) -> float | None:
         """Adopt what polling found, if the server takes it; otherwise return when to ask again."""
@@ -324,21 +323,22 @@ class CredentialProvider:
         wait = self._schedule.after_failure(refusals, self._spread())
         if refused:
             self._doubt = _Doubt(fresh.version, refusals, self._now() + wait)
-        self._note_problem(f"version {fresh.version} is not in use: {describe(error)}")
+        version, cause = fresh.version, describe(error)
+        self._note_problem(f"version {version} is not in use: {cause}")
         # Once a version: the same news every minute is none.
         log.log(
             logging.WARNING if doubt is None else logging.DEBUG,
             "credentials.not_adopted",
-            extra={"source": self._source.name, "version": fresh.version, "cause": describe(error)},
+            source=self._source.name,
+            version=version,
+            cause=cause,
         )
         return wait
 
     def _read_current(self) -> Credentials:
         fresh = self._source.fetch("AWSCURRENT")
         if fresh is None:
-            raise ConfigurationError(
-                f"{self._source.name} has no version labelled AWSCURRENT; give it a value"
-            )
+            raise ConfigurationError(f"{self._source.name} has no version labelled AWSCURRENT; give it one")
         return fresh
 
     def _replace(self, credentials: Credentials, *, instead_of: str | None) -> bool:
@@ -359,7 +359,7 @@ class CredentialProvider:
         self._reads.forget()
         has_rotated = before is not None and before.version != credentials.version
         event = "credentials.rotated" if has_rotated else "credentials.loaded"
-        log.info(event, extra={"source": self._source.name, "version": credentials.version})
+        log.info(event, source=self._source.name, version=credentials.version)
         if has_rotated:
             for subscriber in self._subscribers:
                 subscriber(credentials)
@@ -385,16 +385,16 @@ class CredentialProvider:
             )
 
     def _note_failure(self, error: Exception) -> int:
-        permanent = not isinstance(error, Retryable)
+        permanent, cause = not isinstance(error, Retryable), describe(error)
         with self._swap:
             failures = self._status.failures + 1
-            self._status = replace(
-                self._status, failures=failures, problem=describe(error), permanent=permanent
-            )
+            self._status = replace(self._status, failures=failures, problem=cause, permanent=permanent)
         # What is known stays in use either way.  A permanent problem needs a person, and says so.
         log.log(
             logging.ERROR if permanent else logging.WARNING,
             "credentials.unreadable" if permanent else "credentials.stale",
-            extra={"source": self._source.name, "failures": failures, "cause": describe(error)},
+            source=self._source.name,
+            failures=failures,
+            cause=cause,
         )
         return failures

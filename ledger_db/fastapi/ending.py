@@ -7,7 +7,6 @@ comes back.  So it is a task of its own, which nobody cancels, and the request o
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from sqlalchemy.exc import IllegalStateChangeError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
+from ledger_db.event_log import EventLog
 from ledger_db.fastapi.admission import Place
 from ledger_db.redaction import describe
 from ledger_db.transactions import sessions
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncSession
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 _ROLLBACK = "ledger_db.rollback"
 _LOOK_AGAIN_SECONDS = 0.01
@@ -155,4 +155,4 @@ def _note_unheard(task: "asyncio.Task[None]") -> None:
     # Also takes note of the error as asyncio sees it, which would report it as never retrieved.
     error = None if task.cancelled() else task.exception()
     if error is not None:
-        log.debug("session.end_unheard", extra={"cause": describe(error)})
+        log.debug("session.end_unheard", cause=describe(error))

@@ -23,12 +23,13 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from ledger_db.answers.postgres import own_sqlstate
 from ledger_db.errors import LedgerDBError
+from ledger_db.event_log import EventLog
 from ledger_db.fastapi.problem_kinds import Kind, gravest_of
 from ledger_db.fastapi.problem_model import MEDIA_TYPE, Problem, answer
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import constraint_of, told_sqlstate
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 _TYPES: Final = "urn:ledger-db:problem:"
 _SERVER_FAULT = 500
@@ -163,12 +164,14 @@ def _report(connection: HTTPConnection, error: BaseException, kind: Kind, instan
         "sqlstate": told_sqlstate(error) or (told_sqlstate(error.__cause__) if error.__cause__ else None),
     }
     if instance is None:
-        log.debug("request.refused", extra=what)
+        log.debug("request.refused", **what)
         return
     log.log(
         logging.ERROR if kind.status == _SERVER_FAULT else logging.WARNING,
         "request.failed",
-        extra={**what, "instance": instance, "cause": _cause(error)},
+        **what,
+        instance=instance,
+        cause=_cause(error),
         exc_info=_shown(error) if kind.traced else None,
     )
 

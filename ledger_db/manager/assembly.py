@@ -1,6 +1,5 @@
 """From settings to servers: which source, which options, which defaults."""
 
-import logging
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -15,6 +14,7 @@ from ledger_db.credentials.rds_iam import RdsIamSource
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.credentials.secrets_manager import SecretsManagerSource
 from ledger_db.credentials.static import StaticSource
+from ledger_db.event_log import EventLog
 from ledger_db.settings import Settings
 from ledger_db.signals.listener import SignalListener
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ledger_db.connections.server import Database, Server
 
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 
 def database_server(settings: Settings, source: CredentialSource | None = None) -> "Database | None":

@@ -6,7 +6,6 @@ hands out what belongs to them.
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
@@ -20,6 +19,7 @@ from ledger_db.background import async_in_thread
 from ledger_db.connections.probe import MAX_AGE_SECONDS, NOT_OPEN, Prober, ProbeReport
 from ledger_db.credentials.model import CredentialSource
 from ledger_db.errors import ConfigurationError, ManagerClosed
+from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.manager.assembly import database_server, redis_server, signal_listener
 from ledger_db.manager.forgotten import Forgotten, close_all, named
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ledger_db.connections.server import Database, Server
     from ledger_db.signals.listener import SignalListener
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 T = TypeVar("T")
 
@@ -331,10 +331,8 @@ class ConnectionManager:
             self._state, self._opening = "open", None
         log.info(
             "manager.opened",
-            extra={
-                "servers": [server.name for server in self._servers],
-                "seconds": round(opening.seconds, 3),
-            },
+            servers=[server.name for server in self._servers],
+            seconds=round(opening.seconds, 3),
         )
 
     def _begin_close(self) -> bool:

@@ -1,6 +1,5 @@
 """Does a database have all migrations that a program was written for?"""
 
-import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,8 +11,9 @@ from alembic.util import CommandError, to_tuple
 from sqlalchemy import Connection, Engine
 
 from ledger_db.errors import ConfigurationError
+from ledger_db.event_log import EventLog
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 
 def pending_revisions(
@@ -46,7 +46,7 @@ def pending_revisions(
     with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
         heads = MigrationContext.configure(connection, opts=names).get_current_heads()
     if ahead := sorted(set(heads).difference(ancestors)):
-        log.info("migrations.database_ahead", extra={"revisions": ahead})
+        log.info("migrations.database_ahead", revisions=ahead)
         return ()
     done = _with_ancestors(heads, ancestors)
     return tuple(revision for revision in ancestors if revision not in done)

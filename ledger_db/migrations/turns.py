@@ -1,6 +1,5 @@
 """One deployer after the other: PostgreSQL's advisory lock, and what limits a migration's statements."""
 
-import logging
 import random
 import time
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from sqlalchemy import Connection, text
 
 from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.errors import Retryable
+from ledger_db.event_log import EventLog
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 _PAUSE = Backoff(first_seconds=0.05, most_seconds=1.0)
 
@@ -88,7 +88,7 @@ def wait_for_turn(connection: Connection, schema: str | None, *, timeout_seconds
                 "changed here; see in pg_locks, locktype 'advisory', who it is, then try again"
             )
         if attempt == 1:
-            log.warning("migrations.waiting", extra={"timeout_seconds": timeout_seconds})
+            log.warning("migrations.waiting", timeout_seconds=timeout_seconds)
         time.sleep(equal_jitter(_PAUSE.after(attempt), random.random()))  # noqa: S311 - jitter
 
 

@@ -10,7 +10,6 @@ Several repositories, one transaction, and what to do once it is committed.
         work.after_commit(lambda: cache.delete("accounts"))
 """
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -26,13 +25,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack,
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from ledger_db.event_log import EventLog
 from ledger_db.orm.repository import AsyncRepository, Repository
 from ledger_db.transactions.sessions import SessionArguments
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 AnySession = TypeVar("AnySession")
 SomeRepository = TypeVar("SomeRepository", bound=Repository[Any])
@@ -260,8 +260,8 @@ class _Given(Generic[AnySession]):
 def _call(callback: Callable[[], object]) -> None:
     try:
         callback()
-    except Exception:
-        log.exception("unit_of_work.callback_failed", extra={"callback": _name(callback)})
+    except Exception as error:
+        log.error("unit_of_work.callback_failed", exc_info=error, callback=_name(callback))
 
 
 async def _async_call(callback: Callable[[], object]) -> None:
@@ -269,8 +269,8 @@ async def _async_call(callback: Callable[[], object]) -> None:
         result = callback()
         if isawaitable(result):
             await result
-    except Exception:
-        log.exception("unit_of_work.callback_failed", extra={"callback": _name(callback)})
+    except Exception as error:
+        log.error("unit_of_work.callback_failed", exc_info=error, callback=_name(callback))
 
 
 def _name(callback: Callable[[], object]) -> str:

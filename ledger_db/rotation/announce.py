@@ -11,16 +11,16 @@ topic, to both or to none, as the environment says.  Nobody depends on it: servi
     LEDGER_DB_REDIS_TLS_CA_FILE         file with the CA certificates, if it is "true"
 """
 
-import logging
 import os
 from collections.abc import Callable, Mapping
 
 from ledger_db.answers.announcement import DEFAULT_CHANNEL, Announcement
 from ledger_db.answers.tls import TLS
+from ledger_db.event_log import EventLog
 from ledger_db.rotation import redis_login
 from ledger_db.rotation.protocol import Deadline, Tools
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 # All of it together: the rotation is finished, and whoever waits for it should not wait for this.
 _MOST_SECONDS = 3.0
@@ -69,12 +69,9 @@ class Announcer:
                 hearers = way(message, until)
             except Exception as error:  # noqa: BLE001 - whatever it is, services will find the version by polling
                 # The class and no text: a driver's may name what it was working with.
-                log.warning(
-                    "rotation.not_announced",
-                    extra={**fields, "action": name, "error": type(error).__name__},
-                )
+                log.warning("rotation.not_announced", **fields, action=name, error=type(error).__name__)
             else:
-                log.info("rotation.announced", extra={**fields, "action": name, "outcome": hearers})
+                log.info("rotation.announced", **fields, action=name, outcome=hearers)
 
     def _ways(self) -> dict[str, Way]:
         ways: dict[str, Way] = {}

@@ -1,16 +1,16 @@
 """How is ElastiCache asked to change a password, and when has it?"""
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ledger_db.answers.aws_errors import Cause, Refusal, refusal_of
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Password
+from ledger_db.event_log import EventLog
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 Pause = Callable[[float], None]
 
@@ -52,7 +52,7 @@ class Users:
         self._wait_until_active(user_id, deadline)
         with _translated(f"ElastiCache user {user_id!r}"):
             self._client.modify_user(UserId=user_id, Passwords=[str(password) for password in passwords])
-        log.info("rotation.passwords_set", extra={"role": user_id, "action": f"{len(passwords)} known"})
+        log.info("rotation.passwords_set", role=user_id, action=f"{len(passwords)} known")
         self._wait_until_active(user_id, deadline)
 
     def describe(self, user_id: str) -> Mapping[str, Any]:
@@ -94,7 +94,7 @@ class Groups:
             self._modify(group_id, token, "SET", deadline)
         except _NothingToSetError:
             # SET is allowed only while two are known: this one is the only one already.
-            log.debug("rotation.token_is_alone", extra={"role": group_id})
+            log.debug("rotation.token_is_alone", role=group_id)
 
     def add(self, group_id: str, token: Password, deadline: Deadline) -> None:
         """Let *token* be known besides the newest of those that are; raises as `keep_only`."""
@@ -116,7 +116,7 @@ class Groups:
                 AuthTokenUpdateStrategy=how,
                 ApplyImmediately=True,
             )
-        log.info("rotation.passwords_set", extra={"role": group_id, "action": how})
+        log.info("rotation.passwords_set", role=group_id, action=how)
         self._wait_until_settled(group_id, deadline)
 
     def _wait_until_settled(self, group_id: str, deadline: Deadline) -> None:

@@ -8,17 +8,17 @@ other function.  A rule hands such an event to `event_handler`, which announces 
      "detail": {"labelUpdated": ["AWSCURRENT"]}}
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from ledger_db.answers.announcement import Announcement, printable
 from ledger_db.answers.secret import Secret
+from ledger_db.event_log import EventLog
 from ledger_db.rotation import journal
 from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.protocol import Deadline, Tools
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 STRATEGY = "label-updated"
 """What announcements say: how the secret came to its new version is not in the event."""
@@ -48,7 +48,7 @@ def event_handler(event: Mapping[str, Any], context: Context) -> None:
     journal.write_to_standard_output()
     moved = moved_in(event)
     if moved is None:
-        log.warning("event.ignored", extra={"error": "not a move of AWSCURRENT"})
+        log.warning("event.ignored", error="not a move of AWSCURRENT")
         return
     deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000 - _MARGIN_SECONDS)
     Announcer(_tools(deadline)).announce(moved, deadline)

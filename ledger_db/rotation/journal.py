@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ledger_db.event_log import PREFIX
+
 FIELDS: Final = frozenset(
     {
         "action",
@@ -41,14 +43,15 @@ class JSONLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; arguments, tracebacks and unknown fields are left out."""
+        given = vars(record)
         line: dict[str, Any] = {
             "at": round(record.created, 3),
             "level": record.levelname,
             "logger": record.name,
             # Not getMessage(): its arguments are a way around the allow-list.
-            "event": record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
+            "event": given.get(f"{PREFIX}event", type(record.msg).__name__),
         }
-        line |= {name: value for name, value in record.__dict__.items() if name in FIELDS}
+        line |= {name: given[PREFIX + name] for name in sorted(FIELDS) if PREFIX + name in given}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
         # A line feed in a value would begin a line of its own making; JSON has none.

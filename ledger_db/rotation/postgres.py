@@ -8,7 +8,6 @@ every moment.
 In both the server gets a SCRAM verifier, never a password, and every change is one transaction.
 """
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from psycopg2 import sql
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
+from ledger_db.event_log import EventLog
 from ledger_db.rotation import postgres_roles, scram
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.postgres_admin import admin_of
@@ -27,7 +27,7 @@ from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProble
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 
 class PostgresSingleRotator:
@@ -144,7 +144,7 @@ class PostgresAlternatingRotator:
             set_password(cursor, pending)
         for event, drift in (("role.drift_mended", mended), ("role.drift_left", left)):
             if drift:
-                log.warning(event, extra={"role": pending.username, "drift": list(drift)})
+                log.warning(event, role=pending.username, drift=list(drift))
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in, and see that it is the role that was meant."""
@@ -230,5 +230,5 @@ def _explained(secret: Secret, probe: Probe, tools: Tools, deadline: Deadline) -
                 )
     except (ServerProblem, SecretProblem, OutOfTime) as problem:
         # The closer look is a courtesy; what is reported is the refusal.
-        log.debug("role.not_examined", extra={"error": type(problem).__name__})
+        log.debug("role.not_examined", error=type(problem).__name__)
     return probe

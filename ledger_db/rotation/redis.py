@@ -16,12 +16,12 @@ Who makes the change needs the rights ``+acl|getuser +acl|setuser +acl|save +mul
 """
 
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
+from ledger_db.event_log import EventLog
 from ledger_db.rotation import redis_login
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
@@ -30,7 +30,7 @@ from ledger_db.rotation.redis_login import Node, nodes_of, user_of
 if TYPE_CHECKING:
     import redis
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 # What a new version must not differ in: who may write AWSPENDING must not be able to send the administrator's
 # password elsewhere, or to change somebody else's.
@@ -196,7 +196,7 @@ def _set_passwords(client: "redis.Redis", node: Node, user: str, secrets: tuple[
         is_set, is_saved = transaction.execute(raise_on_error=False)
     if isinstance(is_set, Exception):
         raise is_set
-    log.info("rotation.passwords_set", extra={"role": user, "action": f"{len(secrets)} known at {node}"})
+    log.info("rotation.passwords_set", role=user, action=f"{len(secrets)} known at {node}")
     if isinstance(is_saved, Exception):
         _judge_saving(is_saved, node)
 
@@ -214,7 +214,7 @@ def _judge_saving(error: Exception, node: Node) -> None:
     # Users in redis.conf, or in memory only: their owner has other means to make them last.
     if "ACL file" not in str(error):
         raise error
-    log.info("rotation.not_saved", extra={"action": f"{node} has no aclfile"})
+    log.info("rotation.not_saved", action=f"{node} has no aclfile")
 
 
 def _user(client: "redis.Redis", name: str) -> dict[str, Any] | None:

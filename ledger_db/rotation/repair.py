@@ -10,17 +10,17 @@ How does a rotation that stopped half way come to a good end?
 For a person at a terminal; the steps themselves never need it.
 """
 
-import logging
 from enum import Enum
 
 from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.event_log import EventLog
 from ledger_db.rotation.failures import NothingPending, Stopped, explained
 from ledger_db.rotation.labels import PENDING, Labels
 from ledger_db.rotation.protocol import Deadline, Rotator
 from ledger_db.rotation.steps import logs_in
 from ledger_db.rotation.versions import Versions
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 
 class Repaired(Enum):
@@ -69,7 +69,7 @@ class Repair:
             if labels.current is None:
                 raise Stopped(NothingPending, "the secret has no AWSCURRENT")
             done = self._run(labels, labels.current)
-        log.info("rotation.repaired", extra={"secret": labels.name, "outcome": done.value})
+        log.info("rotation.repaired", secret=labels.name, outcome=done.value)
         return done
 
     def _run(self, labels: Labels, current_version: str) -> Repaired:

@@ -5,7 +5,6 @@ The runner reads the labels, checks that the secret is allowed, picks the strate
 and announces.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.answers.tls import TLS
 from ledger_db.errors import LedgerDBError
+from ledger_db.event_log import EventLog
 from ledger_db.rotation import journal
 from ledger_db.rotation.failures import EventInvalid, SecretNotAllowed, Stopped, explained
 from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS, Labels
@@ -26,7 +26,7 @@ from ledger_db.rotation.steps import Outcome, Steps
 from ledger_db.rotation.strategies import STRATEGIES, server_of, strategy_of
 from ledger_db.rotation.versions import VISIBLE_SECONDS, Versions
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 
 class Announces(Protocol):
@@ -145,7 +145,7 @@ class Runner:
         except Exception as error:
             # The class and no traceback: whoever called gets that; a log gets chosen fields only.
             fields = {"step": request.step, "secret": request.secret_id, "error": type(error).__name__}
-            log.error("step.failed", extra=fields)  # noqa: TRY400 - as above
+            log.error("step.failed", **fields)
             raise
         finally:
             self._measure(request, deadline, strategy=strategy, outcome=outcome, began=began)
@@ -268,7 +268,7 @@ class Runner:
         self._write({"StepDuration": duration_ms, "Outcome": 1}, dimensions)
         fields = {"duration_ms": round(duration_ms), "remaining_ms": round(1000 * deadline.remaining_seconds)}
         names = {"secret": request.secret_id, "version": request.token}
-        log.info("step.ended", extra={**dimensions, **names, **fields})
+        log.info("step.ended", **dimensions, **names, **fields)
 
     def _write(self, figures: Mapping[str, float], dimensions: Mapping[str, str]) -> None:
         if self._emit is not None:

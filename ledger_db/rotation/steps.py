@@ -9,17 +9,17 @@ The four steps of a rotation, once, for every kind of server.
 Each may be cut off at any point and be called again with the same token, in any order, by several callers.
 """
 
-import logging
 from enum import Enum
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.event_log import EventLog
 from ledger_db.rotation.failures import ForeignRotation, NothingPending, Stopped, explained
 from ledger_db.rotation.labels import PENDING, Labels
 from ledger_db.rotation.protocol import Deadline, Probe, Rotator, ServerProblem
 from ledger_db.rotation.versions import Versions
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 
@@ -218,7 +218,7 @@ class Steps:
         self._state = "the server has the password in AWSCURRENT again"
         # Otherwise a retry would set the same password again, and applications would try it.
         self._versions.remove_pending(self._token)
-        log.warning("rotation.undone", extra={"secret": current.name, "version": self._token})
+        log.warning("rotation.undone", secret=current.name, version=self._token)
 
 
 def logs_in(rotator: Rotator, secret: Secret, deadline: Deadline) -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import logging
 import os
 import shutil
 import signal
@@ -13,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger_db.errors import ConfigurationError
+from ledger_db.event_log import EventLog
 from ledger_db.sandbox.processes import end_orphan, reachable_by_others
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 PREFIX = "ledger-db-sandbox-"
 KEPT = "sandbox.json"
@@ -132,7 +132,7 @@ def remove_if_abandoned(path: Path) -> None:
     try:
         _end_orphans(path)
         _remove(path)
-        log.info("sandbox.recovered", extra={"folder": str(path)})
+        log.info("sandbox.recovered", folder=str(path))
     finally:
         os.close(lock)
 

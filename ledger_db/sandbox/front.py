@@ -7,15 +7,15 @@ refused, as a server set to require it would.
 
 import asyncio
 import contextlib
-import logging
 import ssl
 import struct
 import threading
 from collections.abc import Awaitable, Callable
 
+from ledger_db.event_log import EventLog
 from ledger_db.sandbox.ports import HOST
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 Greeting = Callable[[asyncio.StreamReader, asyncio.StreamWriter, ssl.SSLContext], Awaitable[bytes | None]]
 """
@@ -119,9 +119,7 @@ class TLSFront:
                     await self._pass_on(reader, writer, first)
             except _LOST as error:
                 # Normal: a client that trusts another authority hangs up in the middle of the handshake.
-                log.debug(
-                    "tls_front.connection_lost", extra={"port": self.port, "error": type(error).__name__}
-                )
+                log.debug("tls_front.connection_lost", port=self.port, error=type(error).__name__)
         except asyncio.CancelledError:
             # stop() is cutting connections: no farewell over TLS that the client would have to answer.  It is
             # not raised again, as asyncio's stream server reports a cancelled handler as an error.

@@ -21,11 +21,12 @@ from ledger_db.answers.reason import Verdict
 from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.connections.server import Follower
 from ledger_db.errors import Retryable
+from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 from ledger_db.signals.hints import Hints
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 # An idle connection is asked for a sign of life this often: a firewall that forgets it says nothing.
 _PING_SECONDS = 20.0
@@ -199,15 +200,13 @@ class SignalListener:
         announcement = parse(frame[2])
         if announcement is None or not hints.take(announcement, self._now()):
             # The channel is anybody's who may publish: none of what it says is worth a log line.
-            log.debug("signals.ignored", extra={"bytes": len(frame[2])})
+            log.debug("signals.ignored", bytes=len(frame[2]))
             return
         log.debug(
             "signals.heard",
-            extra={
-                "secret": announcement.secret_id,
-                "version": announcement.version_id,
-                "strategy": announcement.strategy,
-            },
+            secret=announcement.secret_id,
+            version=announcement.version_id,
+            strategy=announcement.strategy,
         )
 
     def _note_loss(self, error: Exception, failures: int) -> float:
@@ -215,7 +214,8 @@ class SignalListener:
         log.log(
             logging.WARNING if failures == 1 else logging.DEBUG,
             "signals.lost",
-            extra={"failures": failures, "cause": describe(error)},
+            failures=failures,
+            cause=describe(error),
         )
         if judge(error) is Verdict.PERMANENT and not isinstance(error, Retryable):
             return equal_jitter(_FORBIDDEN_RETRY_SECONDS, self._spread())

@@ -1,7 +1,6 @@
 """What does the Secrets Manager stand-in answer to an HTTP request?"""
 
 import json
-import logging
 import threading
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ledger_db.errors import ConfigurationError
+from ledger_db.event_log import EventLog
 from ledger_db.stand_in import catalogue as secret_catalogue, values as secret_operations
 from ledger_db.stand_in.faults import Fault, FaultPlan
 from ledger_db.stand_in.http_server import Answer, Call
@@ -20,7 +20,7 @@ from ledger_db.stand_in.requests import Request, Response, validate
 from ledger_db.stand_in.rotations import Rotations
 from ledger_db.stand_in.store import SecretStore
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 _OPERATIONS: Mapping[str, Callable[[SecretStore, Request], Response]] = {
     "BatchGetSecretValue": secret_operations.batch_get_secret_value,
@@ -91,11 +91,9 @@ class SecretsManagerApplication:
         answer = self._answer_operation(call)
         log.debug(
             "operation.answered",
-            extra={
-                "operation": call.operation,
-                "status": 0 if answer is None else answer.status,
-                "took_ms": round((time.perf_counter() - started_at) * 1000, 3),
-            },
+            operation=call.operation,
+            status=0 if answer is None else answer.status,
+            took_ms=round((time.perf_counter() - started_at) * 1000, 3),
         )
         return answer
 
@@ -127,7 +125,7 @@ class SecretsManagerApplication:
             return _failed(error)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, the caller gets an answer
             # The type only: the text may quote what the request held.
-            log.error("operation.failed", extra={"operation": operation, "error": type(error).__name__})  # noqa: TRY400
+            log.error("operation.failed", operation=operation, error=type(error).__name__)
             return _failed(
                 ServiceError("InternalServiceError", "An error occurred on the server side.", status=500)
             )

@@ -1,6 +1,5 @@
 """How does a stand-in listen, answer and go away without leaving anything behind?"""
 
-import logging
 import selectors
 import socket
 import socketserver
@@ -10,7 +9,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
-log: logging.Logger = logging.getLogger(__name__)
+from ledger_db.event_log import EventLog
+
+log = EventLog(__name__)
 
 _MOST_BYTES = 16 * 1024 * 1024
 
@@ -137,8 +138,8 @@ class _Listening(socketserver.TCPServer):
             self.finish_request(request, client_address)
         except OSError:
             log.debug("connection.lost")
-        except Exception:
-            log.exception("stand_in.failed")
+        except Exception as error:
+            log.error("stand_in.failed", exc_info=error)
         finally:
             # Forgotten before it is closed: end() must not hang up on a descriptor that is somebody else's by
             # then.

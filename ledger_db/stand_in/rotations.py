@@ -7,20 +7,20 @@ How does RotateSecret run a rotation function?
     it gives up       AWSPENDING stays where it is; the next RotateSecret is refused, and tries this one again
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ledger_db.backoff import Backoff
+from ledger_db.event_log import EventLog
 from ledger_db.stand_in import labels as secret_labels
 from ledger_db.stand_in.model import CURRENT, PENDING, Secret, ServiceError, Version
 from ledger_db.stand_in.requests import Request, Response, token_of
 from ledger_db.stand_in.store import SecretStore
 from ledger_db.stand_in.values import usable
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 Rotator = Callable[[dict[str, str]], None]
 """A rotation function: gets AWS's event with ``Step``, ``SecretId`` (an ARN) and ``ClientRequestToken``."""
@@ -186,7 +186,7 @@ class Rotations:
                 self._test(arn, running, rotator)
         except ServiceError as error:
             # The secret was deleted meanwhile, or the state could not be written.
-            log.warning("rotation.abandoned", extra={"secret": arn, "error": error.code})
+            log.warning("rotation.abandoned", secret=arn, error=error.code)
         finally:
             with self._deciding:
                 del self._running[arn]
@@ -202,12 +202,12 @@ class Rotations:
             last = attempt == self._schedule.attempts
             if last or running.cancelled.wait(self._schedule.wait_seconds(attempt)):
                 break
-        log.error("rotation.abandoned", extra={"secret": arn, "version": running.token})
+        log.error("rotation.abandoned", secret=arn, version=running.token)
 
     def _note_success(self, arn: str, token: str) -> None:
         now = self._store.now()
         self._store.change(arn, lambda before: replace(before, last_rotated_at=now))
-        log.info("rotation.finished", extra={"secret": arn, "version": token})
+        log.info("rotation.finished", secret=arn, version=token)
 
     def _test(self, arn: str, running: _Running, rotator: Rotator) -> None:
         try:
@@ -223,9 +223,7 @@ class Rotations:
                 rotator({"Step": step, "SecretId": arn, "ClientRequestToken": running.token})
             except Exception as error:  # noqa: BLE001 - a rotation function may raise anything, as a Lambda may
                 # The type only: the text may hold what the function was working with.
-                log.warning(
-                    "rotation.step_failed", extra={"secret": arn, "step": step, "error": type(error).__name__}
-                )
+                log.warning("rotation.step_failed", secret=arn, step=step, error=type(error).__name__)
                 return False
         return True
 

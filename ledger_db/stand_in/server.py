@@ -8,7 +8,6 @@ enforce policies, replicate, encrypt.  It listens on the loopback address unless
 """
 
 import argparse
-import logging
 import signal
 import sys
 import threading
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import Self
 
 from ledger_db.errors import ConfigurationError
+from ledger_db.event_log import EventLog
 from ledger_db.stand_in.application import SecretsManagerApplication
 from ledger_db.stand_in.faults import Fault
 from ledger_db.stand_in.http_server import LocalHTTPServer
 from ledger_db.stand_in.rotations import RetrySchedule, Rotations, Rotator
 from ledger_db.stand_in.store import SecretStore
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 _LONGEST_STEP_SECONDS = 10.0
 
@@ -84,7 +84,7 @@ class SecretsManagerStandIn:
         """
         # Rotations first, while it still serves: a step in the middle needs its answers to end.
         if not self._rotations.stop(_LONGEST_STEP_SECONDS):
-            log.warning("rotation.left_running", extra={"waited_seconds": _LONGEST_STEP_SECONDS})
+            log.warning("rotation.left_running", waited_seconds=_LONGEST_STEP_SECONDS)
         self._application.interrupt(on=True)
         self._server.stop()
 

@@ -11,7 +11,6 @@ its session that cannot be done twice.
 
 import asyncio
 import inspect
-import logging
 import random
 import threading
 import time
@@ -26,6 +25,7 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 from ledger_db.answers.login_errors import sqlstate_of
 from ledger_db.backoff import Backoff
 from ledger_db.errors import RetriesExhausted
+from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.transactions.meaning import Meaning, meaning_of
 from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended
@@ -33,7 +33,7 @@ from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-log: logging.Logger = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 T = TypeVar("T")
 
@@ -244,12 +244,10 @@ class _Course:
         self._tally.count("retried")
         log.debug(
             "transaction.retried",
-            extra={
-                "attempt": self._attempts,
-                "sqlstate": sqlstate_of(error),
-                "meaning": meaning_of(error).value,
-                "wait_seconds": round(state.upcoming_sleep, 3),
-            },
+            attempt=self._attempts,
+            sqlstate=sqlstate_of(error),
+            meaning=meaning_of(error).value,
+            wait_seconds=round(state.upcoming_sleep, 3),
         )
 
     def _give_up(self, state: RetryCallState) -> None:

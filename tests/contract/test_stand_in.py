@@ -14,6 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from ledger_db.stand_in import faults
 from ledger_db.stand_in.server import SecretsManagerStandIn
+from tests.support.events import fields_of
 from tests.support.secrets_client import PATIENCE_SECONDS, ask, client_for
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def test_no_value_is_logged(
     client.get_secret_value(SecretId="s")
     post(stand_in.url, "CreateSecret", b'{"SecretString": "canary-three"')
     ours = [record for record in caplog.records if record.name.startswith("ledger_db")]
-    told = [(getattr(record, "operation", None), getattr(record, "status", None)) for record in ours]
+    told = [(fields_of(record).get("operation"), fields_of(record).get("status")) for record in ours]
 
     assert ("PutSecretValue", 200) in told
     assert ("CreateSecret", 400) in told

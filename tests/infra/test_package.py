@@ -72,6 +72,7 @@ def test_it_holds_what_is_needed_and_nothing_else(made: tuple[str, bytes]) -> No
         "_front_door.py",
         "answers",
         "backoff.py",
+        "event_log.py",
         "redaction.py",
         "errors.py",
         "rotation",

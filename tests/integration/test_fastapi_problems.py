@@ -18,6 +18,7 @@ from ledger_db.sandbox import Sandbox
 from tests.support.any_driver import DRIVERS
 from tests.support.asgi import Served, serving
 from tests.support.commit_cutter import CommitCutter
+from tests.support.events import event_of, fields_of
 from tests.support.problem_service import CANARY, CASES, Expected, create_service, problem_tables
 from tests.support.rotations import own_secret
 
@@ -102,8 +103,8 @@ async def test_the_log_has_each_failure_once_and_no_value_of_a_row(
                 (record,) = [r for r in caplog.records if r.name == "ledger_db.fastapi.problems"]
                 shown = logging.Formatter().format(record) + repr(record.__dict__)
                 logged = {"path": "/cases/{case}", "status": expected.status, "problem": expected.kind}
-                assert logged.items() <= record.__dict__.items()
-                assert getattr(record, "instance", None) == answer.json().get("instance")
+                assert logged.items() <= fields_of(record).items()
+                assert fields_of(record).get("instance") == answer.json().get("instance")
                 assert record.levelno == level_of(expected)
                 assert CANARY[-9:] not in shown.replace(str(record.process), "").replace(
                     str(record.thread), ""
@@ -125,7 +126,7 @@ async def test_the_log_of_a_fault_leads_to_the_line_that_made_it(
     async with serving(create_service(box, settings, "psycopg2")) as served:
         await served.client.post("/cases/undefined table")
 
-    (record,) = [r for r in caplog.records if r.getMessage() == "request.failed"]
+    (record,) = [r for r in caplog.records if event_of(r) == "request.failed"]
     shown = logging.Formatter().format(record)
     assert "in do" in shown
     assert "problem_service.py" in shown

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 from ledger_db import ConfigurationError, ConnectionManager, ManagerClosed, Settings
 from ledger_db.sandbox import Sandbox
+from tests.support.events import event_of
 from tests.support.waiting import eventually
 
 
@@ -247,7 +248,7 @@ def test_opening_and_closing_is_logged(settings: Settings, caplog: pytest.LogCap
     with caplog.at_level(logging.INFO, logger="ledger_db"), ConnectionManager(settings):
         pass
 
-    messages = [record.message for record in caplog.records]
+    messages = [event_of(record) for record in caplog.records]
     assert messages.count("manager.opened") == 1
     assert messages.count("startup.checked") == 4
     assert messages[-1] == "manager.closed"

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from ledger_db import ConfigurationError, ConnectionManager, Settings
 from ledger_db.migrations import MigrationsBusy, check_migrated, pending_revisions
 from ledger_db.sandbox import Sandbox
+from tests.support.events import event_of
 from tests.support.migrations_project import Project
 from tests.support.waiting import eventually
 
@@ -190,7 +191,7 @@ def test_a_deployer_waits_for_its_turn_only_so_long(
         command.upgrade(project.config(connection=holder), "head")
         with pytest.raises(MigrationsBusy, match="pg_locks"):
             command.upgrade(project.config(), "head")
-        assert "migrations.waiting" in [record.message for record in caplog.records]
+        assert "migrations.waiting" in [event_of(record) for record in caplog.records]
         command.current(project.config())  # looking does not wait
         holder.rollback()
     assert tables() == set()

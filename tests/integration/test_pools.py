@@ -10,6 +10,7 @@ from sqlalchemy import text
 from benchmarks.rotation_stress import DRIVERS, Plan, run
 from ledger_db import ConnectionManager, Settings
 from ledger_db.sandbox import Sandbox
+from tests.support.events import event_of, fields_of
 from tests.support.waiting import eventually
 
 QUICK = {"login_patience_seconds": 3, "startup_timeout_seconds": 20}
@@ -83,7 +84,7 @@ def test_what_becomes_of_a_connection_is_logged_on_request(
             connection.invalidate(ValueError("password=hunter2"))
 
     records = [record for record in caplog.records if record.name.endswith("pool_events")]
-    assert [record.message for record in records] == [
+    assert [event_of(record) for record in records] == [
         "pool.borrowed",
         "pool.returned",
         "pool.borrowed",
@@ -91,7 +92,7 @@ def test_what_becomes_of_a_connection_is_logged_on_request(
         "pool.closed",
         "pool.returned",
     ]
-    first = vars(records[0])
+    first = fields_of(records[0])
     assert {name: first[name] for name in ("driver", "version", "checked_out", "idle", "size")} == {
         "driver": "psycopg2",
         "version": version,
@@ -99,7 +100,7 @@ def test_what_becomes_of_a_connection_is_logged_on_request(
         "idle": 0,
         "size": 5,
     }
-    assert vars(records[3])["cause"] == "ValueError"
+    assert fields_of(records[3])["cause"] == "ValueError"
     said = " ".join(str(vars(record)) for record in records)
     assert "hunter2" not in said
     assert environment.postgres.host not in said
@@ -114,7 +115,7 @@ async def test_they_are_logged_for_the_asynchronous_engine_too(
     async with ConnectionManager(settings) as db, db.async_begin() as session:
         await session.execute(text("SELECT 1"))
 
-    messages = [record.message for record in caplog.records if record.name.endswith("pool_events")]
+    messages = [event_of(record) for record in caplog.records if record.name.endswith("pool_events")]
     assert messages[:2] == ["pool.opened", "pool.borrowed"]
     assert messages[-1] == "pool.closed"
 

@@ -10,6 +10,7 @@ from ledger_db import ConfigurationError, ConnectionManager, Settings
 from ledger_db.manager.assembly import redis_server
 from ledger_db.sandbox import Sandbox
 from ledger_db.signals.subscription import Subscription
+from tests.support.events import event_of, fields_of
 from tests.support.redis_clients import KINDS, redis_client
 from tests.support.redis_world import redis_world
 from tests.support.waiting import eventually
@@ -56,8 +57,8 @@ def test_a_user_who_may_not_subscribe_is_told_once(
     with allowed(environment, LEAST) as settings, ConnectionManager(settings):
         eventually(lambda: len(caplog.records) > 0, "it is told")
 
-    assert [record.message for record in caplog.records] == ["signals.lost"]
-    assert "'subscribe' command" in str(vars(caplog.records[0])["cause"])
+    assert [event_of(record) for record in caplog.records] == ["signals.lost"]
+    assert "'subscribe' command" in str(fields_of(caplog.records[0])["cause"])
 
 
 def test_a_listener_who_may_not_ask_for_a_sign_of_life_has_one(environment: Sandbox) -> None:

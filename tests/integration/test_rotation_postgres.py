@@ -17,6 +17,7 @@ from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.runner import Findings
 from ledger_db.rotation.steps import STEPS, Outcome
 from ledger_db.sandbox import Sandbox
+from tests.support.events import event_of, fields_of
 from tests.support.rotations import OWNER, Rotations, new_client, new_token, own_secret
 from tests.support.waiting import eventually
 
@@ -155,8 +156,8 @@ def test_rights_that_are_too_many_are_told_and_kept(
 
     pair.run()
 
-    (record,) = [record for record in caplog.records if record.msg == "role.drift_left"]
-    assert record.__dict__["drift"] == [f"{second} is a member of pg_monitor, and the role in use is not"]
+    (record,) = [record for record in caplog.records if event_of(record) == "role.drift_left"]
+    assert fields_of(record)["drift"] == [f"{second} is a member of pg_monitor, and the role in use is not"]
 
 
 def test_the_value_of_a_setting_is_never_told(pair: Rotations, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,7 @@ from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import event_handler
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.sandbox import Sandbox
+from tests.support.events import event_of
 from tests.support.lambda_calls import Context, awscurrent_moved
 from tests.support.redis_world import RedisWorld, redis_world
 from tests.support.waiting import eventually
@@ -185,10 +186,10 @@ def test_who_may_not_listen_still_works(environment: Sandbox, caplog: pytest.Log
     with redis_world(environment, rights=rights) as world, caplog.at_level(logging.WARNING):
         settings = Settings(redis_secret_id=world.secret_id)
         with ConnectionManager(settings) as db:
-            eventually(lambda: "signals.lost" in caplog.messages, "it is said once")
+            eventually(lambda: "signals.lost" in map(event_of, caplog.records), "it is said once")
             assert db.redis.ping()
             assert db.health().ok
-    assert caplog.messages.count("signals.lost") == 1
+    assert [event_of(record) for record in caplog.records].count("signals.lost") == 1
 
 
 def test_closing_is_quick_and_complete(settings: Settings, environment: Sandbox) -> None:

@@ -14,6 +14,7 @@ from ledger_db.answers.login_errors import judge, sqlstate_of
 from ledger_db.answers.reason import Verdict
 from ledger_db.sandbox import Sandbox
 from ledger_db.testing import ScriptedPostgres
+from tests.support.events import event_of
 
 
 def settings_for(box: Sandbox, **changes: Any) -> Settings:
@@ -138,7 +139,7 @@ def test_a_server_that_comes_late_is_waited_for(caplog: pytest.LogCaptureFixture
             open_sync(settings)
         later.join()
 
-    messages = [record.message for record in caplog.records]
+    messages = [event_of(record) for record in caplog.records]
     assert "startup.retrying" in messages
     assert messages.count("startup.checked") == 4
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 from sqlalchemy.orm import sessionmaker
 
 from ledger_db import AsyncUnitOfWork, ConnectionManager, Settings, UnitOfWork
+from tests.support.events import event_of, fields_of
 from tests.support.shop import START, Article, Articles, AsyncArticles, Place, Places, StockBase
 
 
@@ -119,9 +120,9 @@ def test_a_callback_that_fails_is_an_error_in_the_log_and_not_of_the_transaction
         work.after_commit(lambda: told.append("a"))
 
     assert told == ["a"]
-    (record,) = [r for r in caplog.records if r.message == "unit_of_work.callback_failed"]
+    (record,) = [r for r in caplog.records if event_of(r) == "unit_of_work.callback_failed"]
     assert record.levelno == logging.ERROR
-    assert "tell_nobody" in record.__dict__["callback"]
+    assert "tell_nobody" in fields_of(record)["callback"]
 
 
 def test_nobody_is_told_of_what_the_body_rolled_back_without_an_error(db: ConnectionManager) -> None:
@@ -264,7 +265,7 @@ async def test_the_asynchronous_twin_does_the_same(
         work.after_commit(lambda: told.append("c"))
 
     assert told == ["a", "c"]
-    assert "unit_of_work.callback_failed" in [record.message for record in caplog.records]
+    assert "unit_of_work.callback_failed" in [event_of(record) for record in caplog.records]
     assert await async_shelves(async_db) == ["a", "c"]
 
 

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from ledger_db.connections.addresses import Addresses, AddressWatch, addresses_of, is_address
+from tests.support.events import event_of
 
 OLD, NEW, OTHER = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
@@ -89,7 +90,7 @@ def test_nothing_is_left_before_a_login_has_worked_elsewhere(caplog: pytest.LogC
     with caplog.at_level(logging.WARNING):
         world.look(MOVED, MOVED, MOVED)
     assert (world.addresses.left, world.renewals) == (frozenset(), 0)
-    assert [record.message for record in caplog.records] == ["connections.address_kept"]
+    assert [event_of(record) for record in caplog.records] == ["connections.address_kept"]
 
     world.logs_in_at = NEW
     world.look(MOVED)

@@ -19,6 +19,7 @@ from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import STRATEGY, event_handler, moved_in
 from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.settings import Settings
+from tests.support.events import event_of
 from tests.support.lambda_calls import Context
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:trust-ledger/postgres-AbC123"
@@ -91,7 +92,7 @@ def test_a_failure_is_a_line_and_no_error(
         Announcer(tools(topic), environment).announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(5))
 
     (record,) = caplog.records
-    assert record.message == "rotation.not_announced"
+    assert event_of(record) == "rotation.not_announced"
     assert PASSWORD not in str(record.__dict__)
     assert "no permission" not in str(record.__dict__)
 

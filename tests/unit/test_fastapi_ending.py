@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from ledger_db.fastapi.admission import Admission, Place
 from ledger_db.fastapi.ending import Finishers
+from tests.support.events import event_of, fields_of
 
 
 class Ending:
@@ -90,7 +91,7 @@ async def test_an_error_that_nobody_waits_for_is_a_line_in_the_log(caplog: pytes
         await finishers.drain(20)
     gc.collect()
 
-    assert [(record.getMessage(), record.__dict__["cause"]) for record in caplog.records] == [
+    assert [(event_of(record), fields_of(record)["cause"]) for record in caplog.records] == [
         ("session.end_unheard", "ValueError: refused")
     ]
     assert reported == []

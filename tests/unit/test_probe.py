@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from ledger_db.connections.probe import Prober
 from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, ServerUnreachable
 from ledger_db.testing import ManualClock
+from tests.support.events import event_of, fields_of
 from tests.support.waiting import eventually
 
 
@@ -143,8 +144,8 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogC
             server.error = error
             probing.probe(max_age_seconds=0)
 
-    assert [record.getMessage() for record in caplog.records] == ["probe.failed", "probe.recovered"]
-    assert caplog.records[0].__dict__["cause"] == "ServerUnreachable: away"
+    assert [event_of(record) for record in caplog.records] == ["probe.failed", "probe.recovered"]
+    assert fields_of(caplog.records[0])["cause"] == "ServerUnreachable: away"
 
 
 def test_a_process_without_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.static import StaticSource
 from ledger_db.fastapi.problems import install_error_handlers
 from tests.support.asgi import Served
+from tests.support.events import event_of, fields_of
 
 
 class Failing:
@@ -227,8 +228,9 @@ async def test_a_path_is_logged_as_its_template(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.DEBUG):
         answer = await Failing().get(errors.OutcomeUnknown("x"))
 
-    (record,) = [record for record in caplog.records if record.getMessage() == "request.failed"]
-    assert {"path": "/fail/{what}", "instance": answer.json()["instance"]}.items() <= record.__dict__.items()
+    (record,) = [record for record in caplog.records if event_of(record) == "request.failed"]
+    told = fields_of(record)
+    assert (told["path"], told["instance"]) == ("/fail/{what}", answer.json()["instance"])
     assert "secret-path" not in repr(record.__dict__)
 
 
@@ -236,10 +238,10 @@ async def test_an_outage_is_logged_in_one_line_each(caplog: pytest.LogCaptureFix
     """A thousand failed requests a second are a thousand lines, not a thousand tracebacks."""
     await Failing().get(errors.ServerUnreachable("PostgreSQL is away"))
 
-    (record,) = [record for record in caplog.records if record.getMessage() == "request.failed"]
+    (record,) = [record for record in caplog.records if event_of(record) == "request.failed"]
     assert record.levelno == logging.WARNING
     assert record.exc_info is None
-    assert "PostgreSQL is away" in record.__dict__["cause"]
+    assert "PostgreSQL is away" in fields_of(record)["cause"]
 
 
 def chained(error: BaseException, behind: BaseException) -> BaseException:
@@ -273,7 +275,7 @@ async def test_no_error_brings_the_rows_of_another_into_the_log(
     """What was being handled, grouped or repeated has its text left out; where it happened is there."""
     await Failing().get(error)
 
-    (record,) = [record for record in caplog.records if record.getMessage() == "request.failed"]
+    (record,) = [record for record in caplog.records if event_of(record) == "request.failed"]
     shown = logging.Formatter().format(record)
     assert "canary" not in shown + repr(record.__dict__)
     assert type(error).__name__ in shown
@@ -306,7 +308,7 @@ async def test_a_value_that_could_not_be_sent_is_not_logged(caplog: pytest.LogCa
 
     answer = await Failing().get(raised.value)
 
-    (record,) = [record for record in caplog.records if record.getMessage() == "request.failed"]
+    (record,) = [record for record in caplog.records if event_of(record) == "request.failed"]
     assert "canary" not in logging.Formatter().format(record) + repr(record.__dict__) + answer.text
 
 

@@ -11,6 +11,7 @@ from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.errors import ConfigurationError, LoginRefused, ServerUnreachable
 from ledger_db.testing import ManualClock, ScriptedSource
+from tests.support.events import event_of
 
 DOWN = CredentialsUnavailable("down")
 DENIED = ConfigurationError("AccessDenied")
@@ -195,7 +196,7 @@ def test_an_outage_keeps_the_last_known_credentials(caplog: pytest.LogCaptureFix
 
     assert waits == [1, 2, 4]
     assert provider.current == V1
-    assert {record.message for record in caplog.records} == {"credentials.stale"}
+    assert {event_of(record) for record in caplog.records} == {"credentials.stale"}
     assert provider.status.problem is not None
     assert not provider.status.permanent
     provider.tick()

@@ -13,6 +13,7 @@ import pytest
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.answers.tls import TLS
 from ledger_db.errors import ConfigurationError
+from ledger_db.event_log import EventLog
 from ledger_db.rotation import handler, journal
 from ledger_db.rotation.failures import EventInvalid
 from ledger_db.rotation.labels import Labels
@@ -167,17 +168,19 @@ def test_a_deadline_gives_no_more_than_is_left() -> None:
         deadline.wait_seconds(60.0, what="a walk", at_least=11.0)
 
 
-def log_line(*args: object, **extra: object) -> dict[str, Any]:
+def log_line(**fields: object) -> dict[str, Any]:
     """Log something, and return the line."""
     stream = io.StringIO()
     stream_handler = logging.StreamHandler(stream)
     stream_handler.setFormatter(journal.JSONLines())
-    logger = logging.Logger("ledger_db.rotation.test")  # noqa: LOG001 - one that nobody else hears
+    logger = logging.getLogger("ledger_db.rotation.test")
     logger.addHandler(stream_handler)
     try:
         int("hunter2")
-    except ValueError:
-        logger.exception("event.happened", *args, extra=extra)
+    except ValueError as error:
+        EventLog(logger.name).error("event.happened", exc_info=error, cause="hunter2", **fields)
+    finally:
+        logger.removeHandler(stream_handler)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 1
     parsed: dict[str, Any] = json.loads(lines[0])

@@ -16,6 +16,7 @@ from ledger_db import Settings
 from ledger_db.manager.assembly import postgres_server, redis_server, signal_listener
 from ledger_db.signals.listener import SignalListener
 from ledger_db.testing import ManualClock
+from tests.support.events import event_of
 from tests.support.waiting import eventually
 from tests.unit.test_hints import Server, Source
 
@@ -241,7 +242,7 @@ def test_a_loss_is_reported_once(server: Server, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO, logger="ledger_db"):
         play(server, [11.0], *down, [1.0])
 
-    told = [(r.levelname, r.message) for r in caplog.records if r.name == "ledger_db.signals.listener"]
+    told = [(r.levelname, event_of(r)) for r in caplog.records if r.name == "ledger_db.signals.listener"]
     assert told == [
         ("INFO", "signals.listening"),
         ("WARNING", "signals.lost"),

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from ledger_db import ConfigurationError, ConnectionManager, ManagerClosed, Settings
+from tests.support.events import event_of
 
 COUNT = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r {}) SELECT max(n) FROM r"
 COUNT_FOR_EVER = text(COUNT.format(""))
@@ -275,7 +276,7 @@ def test_sqlite_in_production_is_said_once(
         make_table(db)
 
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [record.message for record in warnings] == ["sqlite.in_production"] * expected
+    assert [event_of(record) for record in warnings] == ["sqlite.in_production"] * expected
 
 
 def test_without_aiosqlite_only_the_asynchronous_engine_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from ledger_db.manager.opening import Opening
 from ledger_db.sqlite.file import SqliteFile
 from ledger_db.sqlite.server import SqliteServer
 from ledger_db.testing import ScriptedSource
+from tests.support.events import event_of
 
 REFUSED = ConnectionRefusedError(111, "Connection refused")
 NO_DATABASE = Exception('FATAL:  database "nope" does not exist')
@@ -51,7 +52,7 @@ def test_a_server_that_comes_up_late_is_waited_for(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.INFO):
         assert check("PostgreSQL at h:1", probe, timeout_seconds=10) == "ready"
 
-    assert [record.message for record in caplog.records] == [
+    assert [event_of(record) for record in caplog.records] == [
         "startup.retrying",
         "startup.retrying",
         "startup.checked",

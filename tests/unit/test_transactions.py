@@ -17,6 +17,7 @@ from ledger_db.errors import OutcomeUnknown, RetriesExhausted
 from ledger_db.testing import ManualClock
 from ledger_db.transactions.run import Patience, TransactionCounters, TransactionTally, async_run, run
 from ledger_db.transactions.sessions import NO_OPTIONS, async_open_session, open_session
+from tests.support.events import fields_of
 
 
 class DriverError(Exception):
@@ -270,9 +271,9 @@ def test_each_repetition_is_logged_for_who_asks(runner: Runner, caplog: pytest.L
     caplog.set_level(logging.DEBUG, "ledger_db.transactions.run")
     runner(Work(CONFLICT, LOST))
 
-    logged = [record.__dict__ for record in caplog.records]
-    assert [record["msg"] for record in logged] == ["transaction.retried"] * 2
-    assert {record["levelname"] for record in logged} == {"DEBUG"}
+    logged = [fields_of(record) for record in caplog.records]
+    assert [fields["event"] for fields in logged] == ["transaction.retried"] * 2
+    assert {record.levelname for record in caplog.records} == {"DEBUG"}
     assert [(r["attempt"], r["sqlstate"], r["meaning"], r["wait_seconds"]) for r in logged] == [
         (1, "40001", "conflict", 0.01),
         (2, None, "lost", 0.02),
