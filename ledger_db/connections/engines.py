@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool, Pool, QueuePool
 from ledger_db.answers.tls import SslMode
 from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
+from ledger_db.connections.first_statements import tell_first_statements
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.pool_events import log_pool_events
@@ -185,6 +186,7 @@ class EngineFactory:
 
     def _listen(self, engine: Engine) -> None:
         wait_for_goodbye(engine)
+        tell_first_statements(engine)
         tell_commits(engine)
         if self._options.target == "primary":
             self._primary.insist(engine)
