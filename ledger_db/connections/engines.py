@@ -18,6 +18,7 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from ledger_db.answers.tls import SslMode
+from ledger_db.connections.begins import forget_refused
 from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.first_statements import tell_first_statements
@@ -180,6 +181,7 @@ class EngineFactory:
         stamp_connections(engine.sync_engine, self._logins, partial(security, self._options))
         if is_asyncpg:
             notice_silence(engine.sync_engine, self._options.silence_timeout_seconds)
+            forget_refused(engine.sync_engine)
         self._listen(engine.sync_engine)
         keep_to_one_loop(engine, loop or Loop())
         return engine
