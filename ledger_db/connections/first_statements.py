@@ -44,7 +44,8 @@ def _initialize_or_end(dialect: Any) -> Callable[[Any], None]:
             # Then SQLAlchemy 2.0 rolls nothing back.  It is closed already if a statement found it broken.
             if not connection.closed:
                 connection.invalidate()
-            dialect.do_terminate(proxied.dbapi_connection)
+            # And whoever was cancelled waits for no server, as the adapter's `terminate` would for seconds.
+            dialect.do_close(proxied.dbapi_connection)
             raise
 
     return initialize_or_end
