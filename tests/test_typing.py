@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ MISSPELT = (
     "from ledger_db.testing import overide_manager",
 )
 LEAST_COMPLETENESS = 0.99
+
+pytestmark = pytest.mark.skipif(find_spec("pyright") is None, reason="the checkers are not installed")
 
 
 @pytest.fixture

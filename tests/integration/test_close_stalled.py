@@ -24,9 +24,11 @@ from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.ports import free_port
 from tests.support.any_driver import choice_of, direct_settings, is_on_loop
 from tests.support.asgi import serving
+from tests.support.neighbours import GIVING_UP, lacks
 from tests.support.stalling_proxy import StallingProxy
 from tests.support.waiting import eventually
 
+PSYCOPG = pytest.param("psycopg-async", marks=pytest.mark.skipif(lacks(GIVING_UP), reason=GIVING_UP[-1]))
 CONNECTIONS = 5
 # All connections of a close together; none of them is waited for, so this is the machine's own slowness.
 AT_MOST_SECONDS = 5.0
@@ -190,7 +192,7 @@ def ask_in_a_thread(session: SessionDep):
 
 
 @pytest.mark.parametrize("server", ["plain"], indirect=True)
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg-async"])
+@pytest.mark.parametrize("driver", ["asyncpg", PSYCOPG])
 @pytest.mark.parametrize("in_flight", [None, "", "sync"])
 def test_a_service_ends_after_sigterm(
     far: Settings, door: StallingProxy, tmp_path: Path, in_flight: str | None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
+from tests.support.neighbours import need_parameter
 from tests.support.rotations import Rotations, new_token
 from tests.support.waiting import eventually
 
@@ -59,6 +60,7 @@ class Function:
 
 def test_four_cold_starts_rotate_a_secret(pair: Rotations) -> None:
     """By ARN, with a token of a role passed on; every line is JSON, and no password is in any."""
+    need_parameter(pair.client, "PutSecretValue", "RotationToken")
     function, token = Function(pair.box), new_token()
     arn = pair.client.describe_secret(SecretId=pair.secret_id)["ARN"]
     lines = [line for step in STEPS for line in function.invoke(arn, step, token, RotationToken=ROLE_TOKEN)]

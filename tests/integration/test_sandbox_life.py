@@ -327,7 +327,8 @@ def test_a_normal_user_has_a_sandbox() -> None:
     site = next(path for path in sys.path if path.endswith("site-packages"))
     try:
         done = subprocess.run(
-            [interpreter, "-c", CREATOR.format(then="print(box.rotate_database())")],
+            # Without the packages of its own system, which do not fit to ours.
+            [interpreter, "-S", "-c", CREATOR.format(then="print(box.rotate_database())")],
             cwd=home,
             env={
                 "PATH": "/usr/bin:/bin",

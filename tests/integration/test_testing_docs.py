@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.neighbours import STRICT
 from tests.support.pytest_runs import run_pytest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
-# Starlette says which HTTP client it would rather have.
-ARGUMENTS = ("-W", "error", "-W", "ignore:Using `httpx`")
 
 
 def write_project(folder: Path, *, on_sqlite: bool) -> None:
@@ -28,7 +27,7 @@ def test_the_tests_of_the_page_pass(tmp_path: Path, *, on_sqlite: bool, passed: 
     write_project(tmp_path, on_sqlite=on_sqlite)
     # A file has no password to rotate and no server to stop.
     ignored = ("--ignore=test_faults.py",) if on_sqlite else ()
-    run = run_pytest(tmp_path, *ARGUMENTS, *ignored)
+    run = run_pytest(tmp_path, *STRICT, *ignored)
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"{passed} passed" in run.stdout

@@ -14,6 +14,7 @@ import pytest
 
 from ledger_db.drill.service import Service, listen_from
 from ledger_db.sandbox import Sandbox
+from tests.support.neighbours import STRICT
 from tests.support.pytest_runs import run_pytest
 from tests.support.waiting import eventually
 
@@ -33,7 +34,7 @@ def project(tmp_path: Path) -> Path:
 def uvicorn(project: Path, variables: dict[str, str]) -> Iterator[httpx.Client]:
     """Run the service as the tutorial does, but on a port that is free; give a client for it."""
     with listen_from(18_100) as listener:
-        command = [sys.executable, "-W", "error", "-m", "uvicorn", "service:app"]
+        command = [sys.executable, *STRICT, "-m", "uvicorn", "service:app"]
         service = Service(
             [*command, "--app-dir", str(project), "--fd", str(listener.fileno())],
             listener=listener,
@@ -100,7 +101,7 @@ def test_the_service_answers_on_a_file_of_sqlite(project: Path) -> None:
 
 def test_its_tests_pass(project: Path) -> None:
     """Whoever copies the tests has tests that pass, on a real PostgreSQL, without a warning."""
-    done = run_pytest(project, "-W", "error")
+    done = run_pytest(project, *STRICT)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
