@@ -42,6 +42,7 @@ drill: setup ## Rotations and outages under load until the figures are convincin
 
 bench: setup ## What it costs and saves, side by side with what one would write or install instead
 	$(BIN)/python -m benchmarks.cost
+	$(BIN)/python -m benchmarks.instructions
 	$(BIN)/python -m benchmarks.dependency_cost
 	$(BIN)/python -m benchmarks.saturation
 	$(BIN)/python -m benchmarks.rotation_cost
