@@ -9,7 +9,6 @@ statement has nothing to say.
 
 import select
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from ledger_db.connections.line import address_of, descriptor_of
@@ -32,23 +31,18 @@ class Line:
         driver: The connection, just opened.
 
     Attributes:
+        may_have_hung_up: Says, by its truth, whether the server has to be asked before the connection is
+            relied on.
+
         address: Of the other end; None if it is no network address.
     """
 
-    __slots__ = ("_is_closed", "_look", "address")
+    __slots__ = ("address", "may_have_hung_up")
 
     def __init__(self, driver: Any) -> None:
-        # Asked first: the descriptor of what a driver has closed may be another's by now.  asyncpg, which
-        # closes by itself, has a method.
-        self._is_closed = getattr(driver, "is_closed", None) or partial(getattr, driver, "closed")
         descriptor = descriptor_of(driver)
-        # Made once: each checkout asks it.
-        self._look = _poll_of(descriptor)
+        self.may_have_hung_up: Callable[[], object] = _look_of(driver, descriptor)
         self.address = address_of(descriptor)
-
-    def may_have_hung_up(self) -> bool:
-        """Whether the server has to be asked before the connection is relied on."""
-        return bool(self._is_closed() or self._look(0))
 
 
 def may_have_hung_up(end: Any) -> bool:
@@ -58,6 +52,16 @@ def may_have_hung_up(end: Any) -> bool:
     except Exception:  # noqa: BLE001 - a loop's transport that was closed has no socket
         return True
     return descriptor < 0 or bool(_poll_of(descriptor)(0))
+
+
+def _look_of(driver: Any, descriptor: int) -> Callable[[], object]:
+    # Made once, and of nothing but what has to be asked: each checkout and each COMMIT calls it.
+    speaks = _poll_of(descriptor)
+    is_closed = getattr(driver, "is_closed", None)
+    # The driver first: the descriptor of what it has closed may be another's by now.
+    if is_closed is not None:
+        return lambda: is_closed() or speaks(0)  # asyncpg's, which closes by itself
+    return lambda: driver.closed or speaks(0)
 
 
 def _poll_of(descriptor: int) -> Callable[[int], object]:
