@@ -1,5 +1,5 @@
 """
-What does a session cost in instructions?  The same on any machine, whatever else runs on it.
+What does a session cost in instructions?  Nearly the same on any machine, whatever its speed.
 
     python -m benchmarks.instructions
 
@@ -7,6 +7,7 @@ A session and SELECT 1, through the manager and on bare SQLAlchemy with the same
 bare SQLAlchemy with listeners that do nothing: what whoever uses its events has to pay.  Each is run twice
 under valgrind's callgrind, with few sessions and with many: the difference has no start in it.
 
+On a busy machine an answer comes late and is asked for twice, which has moved a figure by 3 %.
 Not counted is what the kernel does: each checkout and each COMMIT of ours has one system call more, of about
 1 us.  Skipped where there is no valgrind.
 """
