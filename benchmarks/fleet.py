@@ -76,7 +76,7 @@ class Fleet:
         return replace(
             self,
             announcement_spread_seconds=max(self.announcement_spread_seconds, one_each),
-            renewal_spread_seconds=max(self.renewal_spread_seconds, one_each * self.pool),
+            renewal_spread_seconds=max(self.renewal_spread_seconds, one_each * (self.pool + 1)),
         )
 
     def __str__(self) -> str:
@@ -164,13 +164,12 @@ class Simulation:
     def _process(self) -> Generator[Any, Any, None]:
         yield self._clock.timeout(self._random.uniform(0, self._fleet.announcement_spread_seconds))
         self._outcome.reads.append(self._clock.now)
-        # What was read is tried before it is adopted, and a trial that fails is tried later.
+        # What was read is tried before it is adopted, in the probe's place; a trial that fails is repeated.
         pause = 1.0
         while not (yield self._clock.process(self._login())):
             yield self._clock.timeout(pause)
             pause *= 2
-        self._note_fresh()
-        for _ in range(self._fleet.pool - 1):
+        for _ in range(self._fleet.pool):
             self._clock.process(self._connection())
 
     def _connection(self) -> Generator[Any, Any, None]:

@@ -175,7 +175,7 @@ class Settings(BaseSettings):
         description="Over how long a rotation's logins are spread; at most 2 behind a pooler by transaction",
     )
     announcement_spread_seconds: float = Field(
-        default=10.0,
+        default=15.0,
         ge=0,
         le=600,
         description="The most that a look waits after an announcement, drawn by each process",

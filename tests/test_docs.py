@@ -133,12 +133,16 @@ def test_every_make_target_that_is_mentioned_exists() -> None:
     assert {"run", "test"} <= mentioned
 
 
-def alternatives(node: ast.expr) -> list[tuple[str, ast.expr]]:
-    """Return each value that *node* may have, with the condition that leads to it."""
+def alternatives(node: ast.expr) -> list[tuple[dict[str, bool], ast.expr]]:
+    """Return each value that *node* may have, with the conditions that lead to it."""
     if isinstance(node, ast.IfExp):
         condition = ast.dump(node.test)
-        return [(f"if {condition}", node.body), (f"unless {condition}", node.orelse)]
-    return [("", node)]
+        return [
+            ({condition: is_true, **more}, value)
+            for is_true, branch in ((True, node.body), (False, node.orelse))
+            for more, value in alternatives(branch)
+        ]
+    return [({}, node)]
 
 
 def events_of(call: ast.Call, function: ast.AST) -> Iterator[tuple[str, str]]:
@@ -149,16 +153,16 @@ def events_of(call: ast.Call, function: ast.AST) -> Iterator[tuple[str, str]]:
         levels = alternatives(arguments.pop(0))
         named = [(when, value.attr.lower()) for when, value in levels if isinstance(value, ast.Attribute)]
     else:
-        named = [("", "error" if method in {"exception", "critical"} else method)]
+        named = [({}, "error" if method in {"exception", "critical"} else method)]
     events = [
         (when, str(value.value))
         for when, value in alternatives(arguments[0])
         if isinstance(value, ast.Constant)
     ]
     # Chosen before: then it is one of those that the function names.
-    for when, event in events or [("", event) for event in event_names(function)]:
+    for when, event in events or [({}, event) for event in event_names(function)]:
         for level_when, level in named:
-            if not when or not level_when or when == level_when:
+            if all(level_when.get(condition, is_true) == is_true for condition, is_true in when.items()):
                 yield event, level
 
 

@@ -15,6 +15,10 @@ from ledger_db.answers.reason import Finding, Reason, Text, text
 
 _WRONG_PASSWORD: Final = Finding(Reason.REFUSED, "the server refused the password, or knows no such user")
 _NO_PLACE: Final = Finding(Reason.TOO_MANY_CONNECTIONS, "no connection is free")
+NO_PLACE_FOR_ROLE: Final = Finding(
+    Reason.TOO_MANY_CONNECTIONS, "the role has as many connections as it may have"
+)
+"""Told after the password, which was accepted."""
 _STARTING: Final = Finding(Reason.NOT_READY, "the server is starting or stopping")
 
 TEXTS: Final[tuple[Text, ...]] = (
@@ -53,6 +57,7 @@ TEXTS: Final[tuple[Text, ...]] = (
         r"server is in hot standby mode|session is read-only|None of the hosts match the target attribute",
         Finding(Reason.NOT_PRIMARY, "it is a standby, which takes no writes"),
     ),
+    text(r"too many connections for role", NO_PLACE_FOR_ROLE),
     text(r"too many clients already|too many connections for|connection slots are reserved", _NO_PLACE),
     text(
         r"invalid connection option|invalid (sslmode|target_session_attrs)"

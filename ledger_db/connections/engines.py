@@ -2,7 +2,7 @@
 SQLAlchemy engines that log in with whatever is current.
 
 An engine is made once and stays the same object for ever.  `renew` replaces its stale idle connections in the
-background after a rotation; `probe_with` tells whether credentials work before anybody depends on them.
+background after a rotation; `try_out` tells whether credentials work before anybody depends on them.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from ledger_db.connections.loop import Loop
 from ledger_db.connections.pool_events import log_pool_events
 from ledger_db.connections.primary import Primary
 from ledger_db.connections.silence import libpq_silence, notice_silence
-from ledger_db.connections.stamping import logging_in_with, stamp_connections
+from ledger_db.connections.stamping import connect_with, stamp_connections
 from ledger_db.connections.tls import asyncpg_security, libpq_security
 from ledger_db.credentials.model import Credentials
 from ledger_db.errors import ConfigurationError
@@ -186,6 +186,21 @@ class EngineFactory:
         keep_to_one_loop(engine, loop or Loop())
         return engine
 
+    def try_out(self, driver: SyncDriver, credentials: Credentials) -> None:
+        """
+        Log in with *credentials*, which need not be current, on a connection of its own, and ask for a row.
+
+        Raises:
+            Exception: Whatever the driver raises.
+        """
+        require(driver)
+        arguments = _libpq_arguments(self._options)
+        engine = create_engine(URL.create(f"postgresql+{driver}"), connect_args=arguments, poolclass=NullPool)
+        connect_with(engine, credentials, partial(libpq_security, self._options))
+        wait_for_goodbye(engine)
+        tell_first_statements(engine)
+        probe(engine)
+
     def _listen(self, engine: Engine) -> None:
         wait_for_goodbye(engine)
         tell_first_statements(engine)
@@ -206,23 +221,6 @@ async def async_probe(engine: "AsyncEngine") -> None:
     """Same as `probe`, on an event loop."""
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
-
-
-def probe_with(engine: Engine, credentials: Credentials) -> None:
-    """
-    Log in with *credentials*, which need not be current, in one of the pool's own places.
-
-    Raises:
-        Exception: Whatever the driver raises; nothing but one idle connection is lost by it.
-    """
-    with logging_in_with(credentials):
-        probe(engine)
-
-
-async def async_probe_with(engine: "AsyncEngine", credentials: Credentials) -> None:
-    """Same as `probe_with`, on an event loop."""
-    with logging_in_with(credentials):
-        await async_probe(engine)
 
 
 def renew(

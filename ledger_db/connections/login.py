@@ -21,11 +21,13 @@ import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
+from ledger_db.background import async_wait
 from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.connections.addresses import Addresses
 from ledger_db.connections.scouting import CoolDown, Scouting
@@ -41,7 +43,9 @@ log = EventLog(__name__)
 T = TypeVar("T")
 
 _PAUSE = Backoff(first_seconds=0.05, most_seconds=1.0)
-_FOLLOWER_PAUSE_SECONDS = 0.03
+# A follower is woken by whatever is new.  It looks by itself as well: a scout on an event loop that is
+# blocked would keep everybody from a password that is long valid.
+_FOLLOWER_PAUSE_SECONDS = 1.0
 # A server that has just come back does some hundred logins a second, for all who have lost it.
 _JITTER_SECONDS = 0.25
 
@@ -64,9 +68,26 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Let *seconds* pass."""
+    """Let *seconds* pass, or less if *until* is done before."""
 
     seconds: float
+    until: "Future[None] | None" = None
+
+
+def pause_here(step: Pause) -> None:
+    """Carry out *step* in this thread."""
+    if step.until is None:
+        time.sleep(step.seconds)
+    else:
+        wait([step.until], step.seconds)
+
+
+async def async_pause(step: Pause) -> None:
+    """Same as `pause_here`, on an event loop."""
+    if step.until is None:
+        await asyncio.sleep(step.seconds)
+    else:
+        await async_wait(step.until, timeout_seconds=step.seconds)
 
 
 Step = Attempt | Look | Pause
@@ -124,7 +145,7 @@ class Logins:
         at_fork(in_child=self._after_fork)
 
     def log_in(
-        self, connect: Callable[[Credentials], T], *, pause: Callable[[float], None] = time.sleep
+        self, connect: Callable[[Credentials], T], *, pause: Callable[[Pause], object] = pause_here
     ) -> T:
         """
         Return what *connect* makes of credentials that the server accepts.
@@ -141,7 +162,7 @@ class Logins:
         connect: Callable[[Credentials], T],
         *,
         look: Callable[[Look], Credentials | None],
-        pause: Callable[[float], None],
+        pause: Callable[[Pause], object],
     ) -> T:
         """Same as `log_in`, for a caller that must not block in *look* and *pause* its own way."""
         procedure, handled_already = self.procedure(), sys.exception()
@@ -160,7 +181,7 @@ class Logins:
                 elif isinstance(step, Look):
                     reply = look(step)
                 else:
-                    pause(step.seconds)
+                    pause(step)
                 step = procedure.send(reply)
         except StopIteration:
             return connection
@@ -186,7 +207,7 @@ class Logins:
                 elif isinstance(step, Look):
                     reply = await self.async_look(step)
                 else:
-                    await asyncio.sleep(step.seconds)
+                    await async_pause(step)
                 step = procedure.send(reply)
         except StopIteration:
             return connection
@@ -196,9 +217,8 @@ class Logins:
     async def async_look(self, step: Look) -> Credentials | None:
         """Carry out *step* on an event loop, without a thread of the loop's executor: all may be busy."""
         answer = self.provider.read(step.stage)
-        if not answer.done():
-            await asyncio.wait([asyncio.wrap_future(answer)], timeout=step.timeout_seconds)
-        return self.provider.found_in(answer, step.stage, after=step.after)
+        await async_wait(answer, timeout_seconds=step.timeout_seconds)
+        return self.provider.found_in(answer, after=step.after)
 
     def _look(self, step: Look) -> Credentials | None:
         return self.provider.look(step.stage, step.after, step.timeout_seconds)
@@ -267,15 +287,19 @@ class _Login:
         self._deadline = self._patience.now() + self._patience.seconds
         try:
             while self._provider.rotates:
+                # Taken before the round: what happens while it looks ends the pause after it.
+                news = self._provider.news.next
                 if (yield from self._one_round()):
                     return
                 if not self._remaining():
                     break
-                yield Pause(min(self._next_pause(), self._remaining()))
+                # The scout keeps its pace: what it has read itself is no news to it.
+                yield Pause(min(self._next_pause(), self._remaining()), None if self._is_scout else news)
             raise self._given_up()
         finally:
             if self._is_scout:
                 self._scouting.stand_down()
+                self._provider.news.tell()
 
     def _one_round(self) -> Generator[Step, Reply, bool]:
         """Try everything that is worth trying now; True if something was accepted."""
@@ -317,6 +341,7 @@ class _Login:
             self._provider.adopt(credentials, instead_of=seen.version)
         if self._deadline is not None:
             self._scouting.report_acceptance()
+            self._provider.news.tell()
         return True
 
     def _remaining(self) -> float:

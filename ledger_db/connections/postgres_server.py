@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from ledger_db.answers.login_errors import judge
+from ledger_db.answers.login_errors import find
+from ledger_db.answers.postgres import NO_PLACE_FOR_ROLE
 from ledger_db.answers.reason import Verdict
 from ledger_db.background import async_in_thread
 from ledger_db.connections import engines
@@ -187,16 +188,14 @@ class PostgresServer:
     def _probe_with(self, credentials: Credentials) -> None:
         """Log in with *credentials*; LoginRefused if the server does not take them."""
         try:
-            if self._engine is not None:
-                engines.probe_with(self._engine, credentials)
-            elif self._async_engine is not None and self._loop.is_running:
-                patience = self.options.pool_timeout_seconds + self.options.connect_timeout_seconds
-                trial = engines.async_probe_with(self._async_engine, credentials)
-                self._loop.run(trial, timeout_seconds=patience)
-            # Otherwise there is nothing to try them on: the first login will tell.
+            self._probe.try_out(credentials)
         except Exception as error:
-            if judge(error) is Verdict.REFUSED:
+            finding = find(error)
+            if finding.reason.verdict is Verdict.REFUSED:
                 raise LoginRefused(f"{self._where()} refused version {credentials.version}") from error
+            # All places of the role are taken, by us most likely: then its password was accepted.
+            if finding is NO_PLACE_FOR_ROLE and credentials.username == self.provider.current.username:
+                return
             raise
 
     def _renew(self) -> None:

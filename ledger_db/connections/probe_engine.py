@@ -1,4 +1,9 @@
-"""An engine for probes of PostgreSQL: one connection that no request uses, and that follows rotations."""
+"""
+An engine for probes of PostgreSQL: one connection that no request uses, and that follows rotations.
+
+Credentials that are not current yet are tried in its place, so that no request's connection is given up for
+what may not work.
+"""
 
 import threading
 from collections.abc import Callable
@@ -12,6 +17,7 @@ from ledger_db.connections.closing import close_for_good
 from ledger_db.connections.engines import EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.connections.primary import Primary
+from ledger_db.credentials.model import Credentials
 from ledger_db.forking import at_fork, keep_for_good
 
 _CONNECT_TIMEOUT_SECONDS = 2.0
@@ -48,6 +54,8 @@ class ProbeEngine:
             log_pool_events=False,
         )
         self._factory = EngineFactory(logins, own, primary=primary)
+        # In no hurry: what is too slow for a probe may be quick enough for requests.
+        self._trials = EngineFactory(logins, replace(options, application_name=own.application_name))
         self._is_standby = text(_IS_STANDBY[options.target])
         self._driver: SyncDriver = driver
         self._engine: Engine | None = None
@@ -80,6 +88,12 @@ class ProbeEngine:
         with engine.connect() as connection:
             connection.invalidate()
         engines.probe(engine)
+
+    def try_out(self, credentials: Credentials) -> None:
+        """Log in with *credentials*, in the place of this connection; raises whatever a login raises."""
+        # Before, so that a trial needs no connection beyond those that there may be.
+        self.close()
+        self._trials.try_out(self._driver, credentials)
 
     def renew(self, *, stopped: Callable[[], bool]) -> None:
         """Replace the connection if it is stale, so that none with old credentials stays on the server."""

@@ -13,12 +13,8 @@ rotation leaves it its pool: swapping pools leaks sessions.  SQLAlchemy runs the
 code for an ``AsyncEngine`` too, so there is only this one implementation.
 """
 
-import asyncio
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import event
@@ -28,14 +24,11 @@ from sqlalchemy.util import await_only
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
 from ledger_db.connections.hangup import LINE, Line
-from ledger_db.connections.login import Logins, Look
+from ledger_db.connections.login import Logins, Look, Pause, async_pause
 from ledger_db.credentials.model import Credentials
-from ledger_db.forking import at_fork
 from ledger_db.redaction import describe, forget_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry, Pool
@@ -47,52 +40,9 @@ _SHARE = "ledger_db.share"
 _UNUSED = "ledger_db.unused"
 _POOL = "ledger_db.pool"
 
-# Set while somebody tries credentials that are not current yet.  A context variable, because the same task or
-# thread goes through checkout and login; others never see it.
-_trial: ContextVar[Credentials | None] = ContextVar("ledger_db_trial", default=None)
-
 
 class _Replaced(DisconnectionError):
     """What SQLAlchemy is told of a connection that we replace ourselves."""
-
-
-class _Trials:
-    """How many are running, in all threads: while there are none, no checkout has to look for its own."""
-
-    def __init__(self) -> None:
-        # Guards running: += is two steps, and a lost one would slow every checkout down for good.
-        self._counting = threading.Lock()
-        self.running = 0
-        at_fork(in_child=self._after_fork)
-
-    def count(self, change: int) -> None:
-        with self._counting:
-            self.running += change
-
-    def _after_fork(self) -> None:
-        # A child has none of its parent's threads, so none of its trials.
-        self._counting = threading.Lock()
-        self.running = 0
-
-
-_trials = _Trials()
-
-
-@contextmanager
-def logging_in_with(credentials: Credentials) -> "Iterator[None]":
-    """
-    Make the next checkout of this thread or task log in with *credentials*, whatever is current.
-
-    The idle connection that it gets is closed first and replaced in place, so that a trial needs no
-    connection beyond the pool's own.  A refusal is raised as the driver's error, at once.
-    """
-    token = _trial.set(credentials)
-    _trials.count(+1)
-    try:
-        yield
-    finally:
-        _trials.count(-1)
-        _trial.reset(token)
 
 
 def stamp_connections(
@@ -124,8 +74,7 @@ def stamp_connections(
             used = credentials
             return _open(dialect, cargs, {**cparams, **security_for(credentials.host)}, credentials)
 
-        trial = _trial.get()
-        connection = log_in(trial) if trial is not None else _run(logins, log_in, dialect)
+        connection = _run(logins, log_in, dialect)
         # Write down what logged in, not what is current by now: a rotation may have landed meanwhile.
         record.info[_UNUSED] = cast("Credentials", used).stamp
         record.info[_SHARE] = provider.draw_share()
@@ -138,7 +87,7 @@ def stamp_connections(
     @event.listens_for(engine, "checkout")
     def replace_if_stale(dbapi: object, record: "ConnectionPoolEntry", fairy: object) -> None:
         info = record.info
-        if info.get(_STAMP) != provider.stamp or _trials.running or addresses.left:
+        if info.get(_STAMP) != provider.stamp or addresses.left:
             if _is_new(record):
                 return
             _replace_unless_good(record, provider, addresses.left)
@@ -150,6 +99,27 @@ def stamp_connections(
         is_current = record.info.get(_STAMP) == provider.stamp and record.info.get(_POOL) is engine.pool
         if dbapi is not None and (not is_current or addresses.left):
             _close_unless_good(record, provider, addresses.left, pool=engine.pool)
+
+
+def connect_with(
+    engine: "Engine", credentials: Credentials, security_for: Callable[[str], dict[str, Any]]
+) -> None:
+    """
+    Let *engine* log in with *credentials*, whatever is current, and raise a refusal at once.
+
+    Args:
+        engine: As of `stamp_connections`; a synchronous one.
+
+        credentials: On trial.
+
+        security_for: As of `stamp_connections`.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def connect(
+        dialect: "Dialect", record: "ConnectionPoolEntry", cargs: list[Any], cparams: dict[str, Any]
+    ) -> "DBAPIConnection":
+        return _open(dialect, cargs, {**cparams, **security_for(credentials.host)}, credentials)
 
 
 def stamp_of(record: "ConnectionPoolEntry") -> str | None:
@@ -178,8 +148,7 @@ def _is_new(record: "ConnectionPoolEntry") -> bool:
 def _replace_unless_good(
     record: "ConnectionPoolEntry", provider: "CredentialProvider", left: frozenset[str]
 ) -> None:
-    trial, stamp = _trial.get(), record.info[_STAMP]
-    if provider.is_stale(stamp, record.info[_SHARE]) if trial is None else stamp != trial.stamp:
+    if provider.is_stale(record.info[_STAMP], record.info[_SHARE]):
         raise _Replaced("opened with credentials that have since rotated")
     if record.info[LINE].address in left:
         raise _Replaced("opened at an address that its name has left since")
@@ -191,9 +160,6 @@ def _close_unless_good(
     # The engine's pool is another one since the manager was closed, or the loop ended: where this one is
     # returned to, nobody would ever close it.
     is_left_behind = record.info.get(_POOL) is not pool
-    # Just logged in on trial, not adopted yet: the adoption follows, and this connection with it.
-    if _trial.get() is not None and not is_left_behind:
-        return
     is_stale = provider.is_stale(record.info.get(_STAMP, ""), record.info.get(_SHARE, 0.0))
     if is_left_behind or is_stale or record.info[LINE].address in left:
         record.invalidate()
@@ -216,8 +182,8 @@ def _run(logins: Logins, log_in: Any, dialect: "Dialect") -> "DBAPIConnection":
     def look(step: Look) -> Credentials | None:
         return await_only(logins.async_look(step))
 
-    def pause(seconds: float) -> None:
-        await_only(asyncio.sleep(seconds))
+    def pause(step: Pause) -> None:
+        await_only(async_pause(step))
 
     return cast("DBAPIConnection", logins.run(log_in, look=look, pause=pause))
 

@@ -15,13 +15,17 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import cast
 
+from ledger_db.background import News
 from ledger_db.credentials.model import Credentials, CredentialSource, Stage
+from ledger_db.credentials.once_a_minute import OnceAMinute
 from ledger_db.credentials.reads import SharedReads
 from ledger_db.credentials.reliance import Reliance
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.credentials.staleness import Staleness
-from ledger_db.errors import ConfigurationError, LoginRefused, ManagerClosed, Retryable
+from ledger_db.credentials.trials import Doubt, Probe, Trials
+from ledger_db.errors import ConfigurationError, ManagerClosed, Retryable
 from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
@@ -29,7 +33,6 @@ from ledger_db.redaction import describe
 log = EventLog(__name__)
 
 Subscriber = Callable[[Credentials], None]
-Probe = Callable[[Credentials], None]
 
 _place = attrgetter("host", "port", "database")
 
@@ -65,15 +68,6 @@ class ProviderStatus:
     failures: int = 0
     problem: str | None = None
     permanent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubt:
-    """A version in AWSCURRENT that the server refuses; asked about again ever more rarely."""
-
-    version: str
-    refusals: int
-    not_before: float
 
 
 class CredentialProvider:
@@ -114,9 +108,11 @@ class CredentialProvider:
         self._posix_now = posix_now
         self._spread = spread
         self._subscribers: tuple[Subscriber, ...] = ()
-        self._probe: Probe | None = None
-        self._doubt: _Doubt | None = None
-        self._reads = SharedReads(source, self._schedule, now=now)
+        self._trials = Trials(self._schedule, now=now, spread=spread)
+        self._told = OnceAMinute(now=now)
+        self._reads = self._new_reads()
+        #: Told of each read that has ended, and of each adoption.
+        self.news: News = News()
         self._staleness = Staleness(self._schedule.renewal_spread_seconds, now=now)
         #: What is known about announcements; whoever hears them writes it.
         self.reliance: Reliance = Reliance()
@@ -158,22 +154,23 @@ class CredentialProvider:
             LedgerDBError: Whatever the source raises.
         """
         if not self.stamp:
-            fresh, known = self._read_current(), self._current
-            self._replace(fresh, instead_of=None if known is None else known.version)
+            fresh, known = self._read("AWSCURRENT"), self._current
+            self._replace(cast("Credentials", fresh), instead_of=None if known is None else known.version)
         return self.current
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """
         Call *subscriber* with each new snapshot, after `current` returns it.
 
-        It is called by whoever adopted, possibly on an event loop: it must not block.  Two adoptions in
-        quick succession may be told in either order; look at `current`.
+        It is called by whoever adopted, possibly on an event loop: it must not block.  What it raises is
+        logged and ends nothing.  Two adoptions in quick succession may be told in either order; look at
+        `current`.
         """
         self._subscribers = (*self._subscribers, subscriber)
 
     def probe_with(self, probe: Probe) -> None:
         """Let *probe* log in with what polling found before it is adopted; it raises if that fails."""
-        self._probe = probe
+        self._trials.probe = probe
 
     def look(self, stage: Stage, after: str, timeout_seconds: float | None) -> Credentials | None:
         """
@@ -184,15 +181,13 @@ class CredentialProvider:
         """
         answer = self.read(stage)
         wait([answer], timeout_seconds)
-        return self.found_in(answer, stage, after=after)
+        return self.found_in(answer, after=after)
 
     def read(self, stage: Stage) -> "Future[Credentials | None]":
         """Begin to ask for *stage*, or join who asks already; `found_in` says what came of it."""
         return self._reads.read(stage)
 
-    def found_in(
-        self, answer: "Future[Credentials | None]", stage: Stage, *, after: str
-    ) -> Credentials | None:
+    def found_in(self, answer: "Future[Credentials | None]", *, after: str) -> Credentials | None:
         """
         Return what *answer* has beyond version *after*.
 
@@ -201,13 +196,7 @@ class CredentialProvider:
         """
         if not answer.done():
             return None
-        try:
-            fresh = answer.result()
-        except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
-            self._note_unanswered(stage, error)
-            return None
-        if stage == "AWSCURRENT":
-            self._note_success()
+        fresh = None if answer.exception() else answer.result()
         return fresh if fresh is not None and fresh.version != after else None
 
     def adopt(self, credentials: Credentials, *, instead_of: str) -> bool:
@@ -221,8 +210,7 @@ class CredentialProvider:
         if adopted:
             self.reliance.note_adoption(announced=False)
             # It was refused a moment ago, and may still be AWSCURRENT: polling must not hurry back to it.
-            wait = self._schedule.after_failure(1, self._spread())
-            self._doubt = _Doubt(instead_of, 1, self._now() + wait)
+            self._trials.note_failure(instead_of, "the server refused it")
         return adopted
 
     def tick(self, *, announced: bool = False) -> float:
@@ -233,12 +221,10 @@ class CredentialProvider:
             announced: Whether the round is due to an announcement.
         """
         try:
-            fresh = self._read_current()
-        except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
-            return self._schedule.after_failure(self._note_failure(error), self._spread())
-        self._note_success()
-        wait = self._consider(fresh, announced=announced)
-        return self.next_wait() if wait is None else wait
+            fresh = self._fetch("AWSCURRENT")
+        except Exception:  # noqa: BLE001 - a source of the user's own may raise anything; noted already
+            return self._schedule.after_failure(self._status.failures, self._spread())
+        return self._consider(cast("Credentials", fresh), announced=announced)
 
     def next_wait(self) -> float:
         """Return the seconds until the source should be read again, all being well."""
@@ -272,74 +258,57 @@ class CredentialProvider:
     def revive(self) -> None:
         """Undo `retire`; no connection is in good standing before `load` has said what is current now."""
         with self._swap:
-            self._retired, self._doubt = False, None
+            self._retired, self._trials.doubt = False, None
         self._reads.forget()
 
     def after_fork(self) -> None:
         """Forget what must not be shared with the parent process: locks, reads under way, sockets."""
         self._swap = threading.Lock()
-        self._reads = SharedReads(self._source, self._schedule, now=self._now)
+        self._reads = self._new_reads()
+        self.news = News()
         self.reliance = Reliance()
         forget_client = getattr(self._source, "forget_client", None)
         if forget_client is not None:
             forget_client()
 
-    def _note_unanswered(self, stage: Stage, error: Exception) -> None:
-        # The login's own refusal is what its caller has to hear about; this goes to health.
-        if stage == "AWSCURRENT":
-            self._note_failure(error)
-            return
-        # A policy may allow AWSCURRENT only: not a fault, the rotation is then waited out.
-        log.debug("credentials.pending_unreadable", source=self._source.name, cause=describe(error))
+    def _new_reads(self) -> SharedReads:
+        return SharedReads(self._fetch, self._schedule, on_unread=self._note_failed, now=self._now)
 
-    def _consider(self, fresh: Credentials, *, announced: bool) -> float | None:
-        """Adopt what polling found, if the server takes it; otherwise return when to ask again."""
-        current = self.current
-        if fresh.version == current.version:
-            self._doubt = None
-            if not announced:
-                self.reliance.note_nothing_new()
-            return None
-        doubt = self._doubt if self._doubt and self._doubt.version == fresh.version else None
-        if doubt is not None and self._now() < doubt.not_before:
-            self._note_problem(f"version {fresh.version} is not in use: the server refused it")
-            return self._schedule.after_failure(doubt.refusals, self._spread())
-        # A new token for the same sessions opens no connection, so there is nothing to try it on.
-        if self._probe is not None and fresh.stamp != current.stamp:
-            try:
-                self._probe(fresh)
-            except Exception as error:  # noqa: BLE001 - a driver may raise anything; the old ones stay in use
-                return self._postpone(fresh, doubt, error)
-        self._doubt = None
-        if self._replace(fresh, instead_of=current.version):
-            self.reliance.note_adoption(announced=announced)
-        return None
-
-    def _postpone(self, fresh: Credentials, doubt: _Doubt | None, error: Exception) -> float:
-        # Only a refusal is a reason to doubt the credentials.  A full pool, or a server that is away, says
-        # nothing about them: tried again soon.
-        refused = isinstance(error, LoginRefused)
-        refusals = (1 if doubt is None else doubt.refusals + 1) if refused else 1
-        wait = self._schedule.after_failure(refusals, self._spread())
-        if refused:
-            self._doubt = _Doubt(fresh.version, refusals, self._now() + wait)
-        version, cause = fresh.version, describe(error)
-        self._note_problem(f"version {version} is not in use: {cause}")
-        # Once a version: the same news every minute is none.
-        log.log(
-            logging.WARNING if doubt is None else logging.DEBUG,
-            "credentials.not_adopted",
-            source=self._source.name,
-            version=version,
-            cause=cause,
-        )
-        return wait
-
-    def _read_current(self) -> Credentials:
-        fresh = self._source.fetch("AWSCURRENT")
-        if fresh is None:
+    def _read(self, stage: Stage) -> Credentials | None:
+        fresh = self._source.fetch(stage)
+        if fresh is None and stage == "AWSCURRENT":
             raise ConfigurationError(f"{self._source.name} has no version labelled AWSCURRENT; give it one")
         return fresh
+
+    def _fetch(self, stage: Stage) -> Credentials | None:
+        """Read the source, and keep the books of it here, where it is one read for however many wait."""
+        try:
+            fresh = self._read(stage)
+        except Exception as error:
+            self._note_failed(stage, error)
+            raise
+        if stage == "AWSCURRENT":
+            self._note_answered()
+        self.news.tell()
+        return fresh
+
+    def _consider(self, fresh: Credentials, *, announced: bool) -> float:
+        """Adopt what polling found, if the server takes it, and return when to ask again."""
+        current, before = self.current, self._trials.doubt
+        # A new token for the same sessions opens no connection, so there is nothing to try it on.
+        if fresh.stamp != current.stamp and self._trials.fails(fresh):
+            # Of what it is too early to try again, everything was told.
+            if self._trials.doubt is not before:
+                self._tell_doubt()
+            return self._trials.wait_seconds
+        self._trials.doubt = None
+        self._note_problem(None)
+        if fresh.version == current.version:
+            if not announced:
+                self.reliance.note_nothing_new()
+        elif self._replace(fresh, instead_of=current.version):
+            self.reliance.note_adoption(announced=announced)
+        return self.next_wait()
 
     def _replace(self, credentials: Credentials, *, instead_of: str | None) -> bool:
         with self._swap:
@@ -357,13 +326,20 @@ class CredentialProvider:
                 confirmed_at=now,
             )
         self._reads.forget()
+        self.news.tell()
         has_rotated = before is not None and before.version != credentials.version
         event = "credentials.rotated" if has_rotated else "credentials.loaded"
         log.info(event, source=self._source.name, version=credentials.version)
         if has_rotated:
             for subscriber in self._subscribers:
-                subscriber(credentials)
+                self._tell(subscriber, credentials)
         return True
+
+    def _tell(self, subscriber: Subscriber, credentials: Credentials) -> None:
+        try:
+            subscriber(credentials)
+        except Exception as error:
+            log.error("credentials.subscriber_failed", exc_info=error, source=self._source.name)
 
     def _note_stamp(self, before: Credentials | None, credentials: Credentials) -> None:
         # First, or a checkout in between would find a stamp that is not current and was never: stale at once.
@@ -374,27 +350,51 @@ class CredentialProvider:
                 self._staleness.hurry()
         self.stamp = credentials.stamp
 
-    def _note_problem(self, problem: str) -> None:
+    def _note_problem(self, problem: str | None, *, permanent: bool = False) -> None:
         with self._swap:
-            self._status = replace(self._status, problem=problem)
+            self._status = replace(self._status, problem=problem, permanent=permanent)
 
-    def _note_success(self) -> None:
+    def _tell_doubt(self) -> None:
+        doubt = cast("Doubt", self._trials.doubt)
+        self._note_problem(doubt.problem, permanent=doubt.permanent)
+        # Once a version: the same news at every trial is none.
+        log.log(
+            logging.WARNING if doubt.failures == 1 else logging.DEBUG,
+            "credentials.not_adopted",
+            source=self._source.name,
+            version=doubt.version,
+            cause=doubt.cause,
+        )
+
+    def _note_answered(self) -> None:
+        doubt = self._trials.doubt
         with self._swap:
             self._status = replace(
-                self._status, confirmed_at=self._posix_now(), failures=0, problem=None, permanent=False
+                self._status,
+                confirmed_at=self._posix_now(),
+                failures=0,
+                # What is in doubt stays a problem until it was tried again, or is AWSCURRENT no more.
+                problem=None if doubt is None else doubt.problem,
+                permanent=doubt is not None and doubt.permanent,
             )
 
-    def _note_failure(self, error: Exception) -> int:
-        permanent, cause = not isinstance(error, Retryable), describe(error)
-        with self._swap:
-            failures = self._status.failures + 1
-            self._status = replace(self._status, failures=failures, problem=cause, permanent=permanent)
-        # What is known stays in use either way.  A permanent problem needs a person, and says so.
-        log.log(
-            logging.ERROR if permanent else logging.WARNING,
-            "credentials.unreadable" if permanent else "credentials.stale",
-            source=self._source.name,
-            failures=failures,
-            cause=cause,
-        )
-        return failures
+    def _note_failed(self, stage: Stage, error: Exception) -> None:
+        cause, name = describe(error), self._source.name
+        if stage == "AWSCURRENT":
+            permanent = not isinstance(error, Retryable)
+            with self._swap:
+                failures = self._status.failures + 1
+                self._status = replace(self._status, failures=failures, problem=cause, permanent=permanent)
+            # What is known stays in use either way.  A permanent problem needs a person, and says so.
+            is_news = self._told.is_news(cause)
+            log.log(
+                (logging.ERROR if permanent else logging.WARNING) if is_news else logging.DEBUG,
+                "credentials.unreadable" if permanent else "credentials.stale",
+                source=name,
+                failures=failures,
+                cause=cause,
+            )
+        else:
+            # A policy may allow AWSCURRENT only: not a fault, the rotation is then waited out.
+            log.debug("credentials.pending_unreadable", source=name, cause=cause)
+        self.news.tell()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ledger_db.background import in_thread
-from ledger_db.credentials.model import Credentials, CredentialSource, Stage
+from ledger_db.background import NoThreadLeft, in_thread
+from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -40,20 +40,28 @@ class SharedReads:
     """
 
     def __init__(
-        self, source: CredentialSource, schedule: Schedule, *, now: Callable[[], float] = time.monotonic
+        self,
+        fetch: Callable[[Stage], Answer],
+        schedule: Schedule,
+        *,
+        on_unread: Callable[[Stage, Exception], object] = lambda stage, error: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Share reads of *source*.
+        Share what *fetch* says.
 
         Args:
-            source: What is read.
+            fetch: Reads the source, and keeps the books of it: however many wait, it is one read.
 
             schedule: Gives the floor.
 
+            on_unread: Told of a read that could not begin, because no thread could be started.
+
             now: Seconds on a clock that never goes back.
         """
-        self._source = source
+        self._fetch = fetch
         self._schedule = schedule
+        self._on_unread = on_unread
         self._now = now
 
         # Guards _reads.  Held to decide whether to read and to start the thread that does; never across a
@@ -65,20 +73,27 @@ class SharedReads:
         """
         Return what the source says about *stage*, possibly as of a moment ago, or will have said.
 
-        A thread waits for the future as it is, an event loop through `asyncio.wrap_future`; neither needs
-        a thread to wait in, which may not be free in the very moment when all logins are refused.
+        A thread waits for the future as it is, an event loop with `async_wait`; neither needs a thread to
+        wait in, which may not be free in the very moment when all logins are refused.
         """
+        answer, is_new = self._join_or_begin(stage)
+        refusal = answer.exception() if is_new and answer.done() else None
+        if isinstance(refusal, NoThreadLeft):
+            self._on_unread(stage, refusal)
+        return answer
+
+    def _join_or_begin(self, stage: Stage) -> "tuple[Future[Answer], bool]":
         now = self._now()
         with self._lock:
             last = self._reads.get(stage)
             if last is not None and not last.answer.done():
-                return last.answer
+                return last.answer, False
             if last is not None and now - last.began_at < self._schedule.floor(last.fruitless):
-                return last.answer
+                return last.answer, False
             fruitless = 0 if last is None else last.fruitless + 1
-            answer = in_thread(partial(self._source.fetch, stage), name="ledger_db-read")
+            answer = in_thread(partial(self._fetch, stage), name="ledger_db-read")
             self._reads[stage] = _Read(began_at=now, fruitless=fruitless, answer=answer)
-            return answer
+            return answer, True
 
     def forget(self) -> None:
         """Something was adopted: the floor starts again, and no answer from before it counts."""

@@ -67,6 +67,17 @@ class Schedule:
         most = min(self.retry_most_seconds, self.refresh_interval_seconds)
         return equal_jitter(Backoff(self.retry_first_seconds, most).after(failures), spread)
 
+    def after_trial(self, failures: int, spread: float) -> float:
+        """
+        Double the wait with each of the *failures* of a version so far (1 or more), up to the interval.
+
+        There is no hurry: what worked before is in use.
+        """
+        waits = Backoff(
+            self.retry_first_seconds, max(self.retry_first_seconds, self.refresh_interval_seconds)
+        )
+        return equal_jitter(waits.after(failures), spread)
+
     def floor(self, fruitless: int) -> float:
         """Return the shortest time between two reads after *fruitless* ones (0 or more) in a row."""
         return Backoff(self.floor_first_seconds, self.floor_most_seconds).after(fruitless + 1)

@@ -118,7 +118,9 @@ class CredentialWatcher:
                 # Whatever it is: what a long interval relied on may be over.
                 due_at = min(due_at, self._now() + self._provider.next_wait())
             if self._look_due or self._now() >= due_at:
-                due_at = self._now() + self._look()
+                # In this order: a look that tries what it has found takes time of its own.
+                wait = self._look()
+                due_at = self._now() + wait
 
     def _renew(self) -> float:
         """Do what an adoption asks for, and return when to do it again."""

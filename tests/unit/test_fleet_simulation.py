@@ -14,7 +14,7 @@ def test_the_defaults_hold_for_a_thousand_processes() -> None:
     outcome = Simulation(fleet).run()
 
     assert outcome.failed == 0
-    assert len(outcome.logins) == 5000
+    assert len(outcome.logins) == 6000  # one more for each process, which tries what it has read
     # Of what the server has room for.
     assert peak(outcome.logins) < fleet.cores / fleet.login_seconds
 
@@ -35,4 +35,4 @@ def test_ten_thousand_processes_need_the_spread_that_is_documented() -> None:
     outcome = Simulation(fleet).run()
 
     assert outcome.failed == 0
-    assert peak(outcome.reads) < 10_000
+    assert peak(outcome.logins) < fleet.cores / fleet.login_seconds

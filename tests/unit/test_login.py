@@ -48,9 +48,9 @@ class World:
             raise REFUSAL
         return f"connection with {credentials.version}"
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, step: Pause) -> None:
         """Let time pass, and with it what the test wants to happen then."""
-        self.clock.advance(seconds)
+        self.clock.advance(step.seconds)
         for moment in sorted(self.at):
             if moment <= self.clock() - 1000.0:
                 self.at.pop(moment)()

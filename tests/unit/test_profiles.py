@@ -67,7 +67,7 @@ def test_capacity_is_the_same_with_and_without_a_pool() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "expected"), [("production", (30.0, 10.0)), ("development", (0.0, 0.0)), ("test", (0.0, 0.0))]
+    ("profile", "expected"), [("production", (30.0, 15.0)), ("development", (0.0, 0.0)), ("test", (0.0, 0.0))]
 )
 def test_only_a_fleet_spreads_its_rotations(profile: str, expected: tuple[float, float]) -> None:
     """On a developer's machine, and in tests, what a rotation does is seen at once."""
