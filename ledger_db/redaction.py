@@ -88,3 +88,4 @@ def forget_frames(error: BaseException, *, but: BaseException | None) -> None:
             seen.add(id(link))
             link.__traceback__ = None
             waiting += [link.__cause__, link.__context__, getattr(link, "orig", None)]
+            waiting += getattr(link, "exceptions", ())

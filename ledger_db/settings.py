@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger_db.answers.announcement import DEFAULT_CHANNEL
+from ledger_db.answers.secret import NOT_PICKLED
 from ledger_db.errors import ConfigurationError
 
 _ALONE: Final[Mapping[str, Any]] = {"renewal_spread_seconds": 0.0, "announcement_spread_seconds": 0.0}
@@ -188,6 +189,7 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
+        problems = ""
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -195,7 +197,16 @@ class Settings(BaseSettings):
                 _describe(problem["loc"], problem["msg"])
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             )
-            raise ConfigurationError(f"{problems}; mend the environment or the arguments") from None
+        if problems:
+            # Out here, and without what was given: the error's frames, and those of its context, may be shown
+            # with their variables, and a password is one of them.
+            values.clear()
+            raise ConfigurationError(f"{problems}; mend the environment or the arguments")
+
+    def __getstate__(self) -> dict[Any, Any]:
+        if self.database_password or self.redis_password:
+            raise TypeError(NOT_PICKLED)
+        return super().__getstate__()
 
     @model_validator(mode="before")
     @classmethod

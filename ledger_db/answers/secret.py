@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn, Self
 
 Server = Literal["PostgreSQL", "Redis"]
 
@@ -34,6 +34,12 @@ ADMINISTRATOR_FIELDS: Final = ("masterarn", "admin_secret_arn")
 """Where a secret names that of an administrator; the first that is there counts."""
 
 
+NOT_PICKLED: Final = (
+    "a password is not pickled; let the other process read the secret, or its environment, itself"
+)
+"""What whoever tries is told: a queue, a cache or a file would keep it."""
+
+
 class Password(str):
     """
     A string that does not show itself.
@@ -48,6 +54,15 @@ class Password(str):
 
     def __repr__(self) -> str:
         return "'***'"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(NOT_PICKLED)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
 
 class SecretProblem(Exception):
@@ -74,6 +89,9 @@ class Secret:
     name: str
     version: str
     fields: Mapping[str, Any] = field(repr=False)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(NOT_PICKLED)
 
     @property
     def engine(self) -> str:

@@ -204,7 +204,8 @@ def _open(
             password=str(credentials.password) if is_asyncpg else credentials.password,
             **{"database" if is_asyncpg else "dbname": credentials.database},
         )
-    except Exception as error:
+    # Whoever is cancelled or interrupted here leaves the same frames.
+    except BaseException as error:
         forget_frames(error, but=handled_already)
         if not _is_asyncpg_s_own(error, dialect):
             raise
@@ -213,9 +214,9 @@ def _open(
     raise dialect.loaded_dbapi.OperationalError(describe(own)) from own
 
 
-def _is_asyncpg_s_own(error: Exception, dialect: "Dialect") -> bool:
+def _is_asyncpg_s_own(error: BaseException, dialect: "Dialect") -> bool:
     # It alone raises plain OSErrors, which nobody could tell from those of another network client, and
     # SQLAlchemy 2.0 lets pass what it makes of a standby.
-    if isinstance(error, dialect.loaded_dbapi.Error):
+    if not isinstance(error, Exception) or isinstance(error, dialect.loaded_dbapi.Error):
         return False
     return isinstance(error, OSError) or find(error).reason is Reason.NOT_PRIMARY

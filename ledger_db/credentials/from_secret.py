@@ -24,13 +24,13 @@ class Address:
 
 
 def credentials_from(
-    answer: Mapping[str, Any], server: Server, *, secret_id: str, address: Address
-) -> Credentials:
+    answer: Mapping[str, Any] | None, server: Server, *, secret_id: str, address: Address
+) -> Credentials | None:
     """
     Read an *answer* of GetSecretValue.
 
     Args:
-        answer: As boto3 gives it.
+        answer: As boto3 gives it; None if there is none.
 
         server: Which engines are right.
 
@@ -43,11 +43,14 @@ def credentials_from(
 
         AnswerProblem: It is no such answer.
     """
+    if answer is None:
+        return None
     try:
         return _read(secret_in(answer, name=secret_id), server, address)
     except SecretProblem as error:
         problem = str(error)
-    # Out here, so that the error is neither cause nor context: its frames hold the secret.
+    # Out here, so that the error is neither cause nor context: its frames hold the secret, as does this one.
+    del answer
     raise CredentialsInvalid(f"{problem}; mend the secret")
 
 

@@ -60,11 +60,11 @@ class SecretsManagerSource:
         Raises:
             CredentialsUnavailable, CredentialsInvalid, ConfigurationError: As in `CredentialSource`.
         """
-        answer = self._get_secret_value(stage)
-        if answer is None:
-            return None
         try:
-            return credentials_from(answer, self._server, secret_id=self._secret_id, address=self._address)
+            # Kept in no variable of this frame, which may be shown with an error.
+            return credentials_from(
+                self._get_secret_value(stage), self._server, secret_id=self._secret_id, address=self._address
+            )
         except AnswerProblem as error:
             raise self._error(refusal_of(error, "secretsmanager")) from error
 

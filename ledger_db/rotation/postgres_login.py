@@ -15,7 +15,7 @@ from ledger_db.answers.postgres import by_sqlstate
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
 from ledger_db.answers.tls import TLS
-from ledger_db.redaction import describe
+from ledger_db.redaction import describe, forget_frames
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline) -> Any:
             tcp_user_timeout=int(1000 * deadline.remaining_seconds),
             **tls.for_libpq(secret.host),
         )
-    except psycopg2.OperationalError as error:
+    except BaseException as error:
+        forget_frames(error, but=handled_already)
+        if not isinstance(error, psycopg2.OperationalError):
+            raise
         probe = _judge_login(error, where=where, but=handled_already)
     # Out here, so that the error is neither cause nor context: the frames of psycopg2 hold the connection
     # string with the password, and there are tools that report the local variables of every frame.

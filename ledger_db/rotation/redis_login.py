@@ -11,6 +11,7 @@ from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.answers.tls import TLS
+from ledger_db.redaction import forget_frames
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ def logged_in(node: Node, secret: Secret, tls: TLS, deadline: Deadline) -> "Iter
         if probe.reason is Reason.NO_ANSWER and _security(node, secret, tls) and _is_there(node):
             # A server without TLS takes the greeting for the beginning of a command, and waits for the rest.
             probe = Probe(Reason.NO_TLS, f"{node} takes connections and does not answer in TLS")
-        # Without its cause: redis-py's frames hold the password in their local variables.
-        raise ServerProblem(probe) from None
+        # redis-py's frames hold the password in their local variables.
+        forget_frames(error, but=handled_already)
+        raise ServerProblem(probe) from error
 
 
 def probe(secret: Secret, nodes: tuple[Node, ...], tls: TLS, deadline: Deadline) -> Probe:

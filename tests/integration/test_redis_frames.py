@@ -6,7 +6,6 @@ import socket
 import struct
 import threading
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -21,8 +20,7 @@ from ledger_db.connections.redis import RedisOptions, create_async_redis, create
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.static import StaticSource
-
-PASSWORD = "pA55w0rd-that-must-not-show"
+from tests.support.frames import PASSWORD, shown_in
 
 
 class Odd:
@@ -109,24 +107,6 @@ def resetting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Odd]:
     server = Odd(None, resets=True)
     yield server
     server.close()
-
-
-def shown_in(error: BaseException) -> list[str]:
-    """Return where the password can be read in the frames of *error*, of its causes and contexts."""
-    found: list[str] = []
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        link = waiting.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        for frame, _ in traceback.walk_tb(link.__traceback__):
-            if frame.f_code.co_filename != __file__:
-                found += [f"{frame.f_code.co_qualname}: {name}" for name, value in frame.f_locals.items()
-                          if PASSWORD in repr(value)]  # fmt: skip
-        waiting += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
-    return found
 
 
 OPTIONS = RedisOptions(connect_timeout_seconds=0.5, timeout_seconds=0.5, retries=1)
