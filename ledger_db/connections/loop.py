@@ -36,6 +36,10 @@ class Tenant(Protocol):
         """Let go, on no loop, of what is idle, and of all that loops have left that are no more."""
         ...
 
+    def after_fork(self) -> None:
+        """Begin anew in a child, and never touch again what was opened before: it is the parent's."""
+        ...
+
 
 class Loop:
     """
@@ -102,9 +106,11 @@ class Loop:
                 at_its_end.aclose().send(None)
 
     def after_fork(self) -> None:
-        """Forget the parent's loop in a child."""
+        """Forget the parent's loop in a child, and what is connected there."""
         self._moving = threading.Lock()
         self.forget()
+        if self._tenant is not None:
+            self._tenant.after_fork()
 
     def close(self) -> None:
         """Let go of all that is idle, from a thread that is not the loop's; may be called again."""

@@ -18,6 +18,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from ledger_db.connections.closing import async_close_for_good
 from ledger_db.connections.cutting import cut, drop_transport
 from ledger_db.connections.loop import Loop
+from ledger_db.forking import keep_for_good
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -66,6 +67,8 @@ class _Connections:
     def __init__(self, engine: "AsyncEngine") -> None:
         self._engine = engine
         self._homes: WeakKeyDictionary[object, asyncio.AbstractEventLoop] = WeakKeyDictionary()
+        # What was opened before a fork, which nobody closes in the child.
+        self._parents: set[object] = set()
         event.listen(engine.sync_engine, "connect", self._note)
         # A pool closes connections in many places, and the garbage collector too; all of them come to the
         # dialect, which belongs to this one engine.
@@ -84,12 +87,20 @@ class _Connections:
                 _cut(driver, home)
         self._engine.sync_engine.dispose()
 
+    def after_fork(self) -> None:
+        # Borrowed ones too, which no pool knows.
+        self._parents |= set(self._homes)
+        keep_for_good(self._parents)
+        self._homes = WeakKeyDictionary()
+
     def _note(self, dbapi: Any, record: object) -> None:
         self._homes[dbapi.driver_connection] = asyncio.get_running_loop()
 
     def _at_home(self, close: Close) -> Close:
         def close_at_home(connection: Any) -> None:
             driver = connection.driver_connection
+            if driver in self._parents:
+                return
             home = self._homes.get(driver)
             if home is None or (in_greenlet() and asyncio.get_running_loop() is home):
                 close(connection)

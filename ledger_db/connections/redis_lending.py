@@ -10,6 +10,7 @@ import redis.asyncio
 
 from ledger_db.connections.cutting import cut, drop_transport
 from ledger_db.connections.loop import Loop
+from ledger_db.forking import keep_for_good
 
 
 class Pool(redis.BlockingConnectionPool):
@@ -83,6 +84,11 @@ class AsyncPool(redis.asyncio.BlockingConnectionPool):
             # One that is in use on a loop that is still there may go on.
             if home.is_closed() or connection in self._available_connections:
                 _cut(connection, home)
+        self._begin()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child, whoever holds the client."""
+        keep_for_good(list(self._homes))
         self._begin()
 
     def _begin(self) -> None:

@@ -20,7 +20,7 @@ from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
 from ledger_db.errors import LoginRefused
-from ledger_db.forking import at_fork, keep_for_good
+from ledger_db.forking import at_fork
 
 _PROBE_TIMEOUT_SECONDS = 1.0
 
@@ -146,11 +146,8 @@ class RedisServer:
 
     def _after_fork(self) -> None:
         self._making = threading.Lock()
+        # The pools of the other two see by themselves that they were forked.
         self._loop.after_fork()
-        # The pools of the others see by themselves that they were forked.
-        if self._async_client is not None:
-            keep_for_good(self._async_client)
-            self._async_client = None
 
     def _where(self) -> str:
         current = self.provider.current

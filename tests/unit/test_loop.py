@@ -28,6 +28,10 @@ class Lodger:
         """Let go."""
         self.told.append("abandon")
 
+    def after_fork(self) -> None:
+        """Begin anew."""
+        self.told.append("after_fork")
+
 
 @pytest.fixture
 def lodger() -> Lodger:
