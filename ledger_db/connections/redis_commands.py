@@ -54,8 +54,8 @@ def asked_by(commands: Sequence[Command]) -> Asked:
     each = [_asked_by_one(command) for command in commands]
     if len(each) == 1:
         return each[0]
-    # Inside of a transaction nothing waits.
-    waits = 0.0 if commands[0][0] == "MULTI" else sum(asked.wait_seconds for asked in each)
+    # Inside of a transaction nothing waits.  There may be no command at all: a pipeline that only watches.
+    waits = 0.0 if commands and commands[0][0] == "MULTI" else sum(asked.wait_seconds for asked in each)
     return Asked(all(asked.may_repeat for asked in each), waits)
 
 
@@ -79,7 +79,12 @@ def _asked_by_name(first: str | bytes) -> Asked | None:
 
 def _words(first: str | bytes) -> list[str]:
     # "config get" is one string in redis-py.
-    return (first.decode() if isinstance(first, bytes) else first).upper().split()
+    return _word(first).split()
+
+
+def _word(part: Any) -> str:
+    # Not UTF-8, which a key need not be; what is compared is ASCII.
+    return (part.decode("latin-1") if isinstance(part, bytes) else str(part)).upper()
 
 
 def _wait_of(name: str, command: Command) -> float:
@@ -95,7 +100,7 @@ def _wait_of(name: str, command: Command) -> float:
 
 
 def _block(command: Command) -> float:
-    words = [(word.decode() if isinstance(word, bytes) else str(word)).upper() for word in command]
+    words = [_word(part) for part in command]
     # The names of a group and of a consumer, and the keys after STREAMS, may be BLOCK as well.
     begin = 4 if words[0] == "XREADGROUP" else 1
     options = words[begin : words.index("STREAMS", begin)]

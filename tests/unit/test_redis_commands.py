@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.commands import READ_COMMANDS
 
-from ledger_db.connections.redis_commands import asked_by
+from ledger_db.connections.redis_commands import NOTHING, asked_by
 
 STORES = {"GEORADIUS", "GEORADIUSBYMEMBER"}
 
@@ -91,6 +91,8 @@ def test_reads_together_may_be_sent_twice(commands: list[tuple[Any, ...]]) -> No
         (("XREAD", b"BLOCK", "8000", b"STREAMS", "s", "$"), 8.0),
         (("XREAD", "count", 1, "block", 0, "streams", "s", "$"), math.inf),
         (("XREAD", "STREAMS", "BLOCK", "0"), 0.0),
+        (("XREAD", b"BLOCK", "8000", b"STREAMS", b"\xff\x00", "$"), 8.0),
+        (("XREADGROUP", b"GROUP", b"\xfe", "c", b"BLOCK", 2000, b"STREAMS", "s", ">"), 2.0),
         (("XREADGROUP", b"GROUP", "block", "1000", b"BLOCK", 2000, b"STREAMS", "s", ">"), 2.0),
         (("XREADGROUP", b"GROUP", "g", "block", b"STREAMS", "s", ">"), 0.0),
         (("WAIT", 1, 500), 0.5),
@@ -110,3 +112,8 @@ def test_commands_together_wait_one_after_the_other() -> None:
 
     assert asked_by(waiting).wait_seconds == 5.0
     assert asked_by([("MULTI",), *waiting, ("EXEC",)]).wait_seconds == 0.0
+
+
+def test_no_command_at_all_asks_nothing() -> None:
+    """A pipeline that has watched a key and then has nothing to send is no mistake."""
+    assert asked_by([]) == NOTHING
