@@ -7,8 +7,10 @@ minutes, with asyncpg for ever.  The kernel notices, if it is told to:
     nothing on its way      it asks after a third of the time, three times, and gives up when that is over
     something on its way    it gives up when that is not acknowledged in time; asking does not help there
 
-It asks the other kernel, not the server: a statement may take as long as it takes.  A Unix socket has no
-network to be silent.  macOS has no limit for what is on its way, and keeps to its own, of minutes.
+It asks the other kernel, not the server: a statement may take as long as it takes.  Only Linux breaks too
+what cannot be sent because the server reads nothing for as long: a COPY, or very many rows, that wait for a
+lock.  A Unix socket has no network to be silent.  macOS has no limit for what is on its way, and keeps to its
+own, of minutes.
 """
 
 import socket
@@ -55,6 +57,7 @@ def notice_silence(engine: Engine, seconds: float) -> None:
     """
     # Before what SQLAlchemy itself does with a new connection: that may already be answered by nobody.
     event.listen(engine, "connect", lambda new, record: break_in_silence(new, seconds), insert=True)
+    event.listen(engine, "connect", lambda new, record: _let_writers_go(new.driver_connection))
 
 
 def break_in_silence(connection: Any, seconds: float) -> None:
@@ -67,6 +70,12 @@ def break_in_silence(connection: Any, seconds: float) -> None:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in tcp_options(seconds).items():
                 line.setsockopt(socket.IPPROTO_TCP, name, value)
+
+
+def _let_writers_go(driver: Any) -> None:
+    # asyncpg's COPY waits until it may write on, and would do so for ever once the connection is lost.
+    protocol = driver._protocol  # noqa: SLF001 - there is no other way to it
+    driver.add_termination_listener(lambda _: protocol.resume_writing())
 
 
 def _keepalives(seconds: float) -> tuple[int, int]:

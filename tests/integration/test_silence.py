@@ -1,5 +1,6 @@
 """Does a connection break in time whose server has vanished without a word?"""
 
+import io
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+from sqlalchemy.util import await_only
 
 from ledger_db import Settings
 from ledger_db.connections.line import second_end
@@ -76,6 +78,26 @@ def test_a_busy_connection_breaks_in_time(far_client: Client, space: Namespace) 
     began = time.monotonic()
     with pytest.raises(Exception) as lost:  # noqa: PT011 - its meaning is looked at
         far_client.begin(lambda session: session.execute(text("SELECT pg_sleep(1)")))
+    took = time.monotonic() - began
+    space.come_back()
+
+    assert took < AT_MOST_SECONDS
+    assert meaning_of(lost.value) is Meaning.LOST
+    assert far_client.run(one) == 1
+
+
+@pytest.mark.parametrize("driver", ["asyncpg"])
+def test_what_waits_until_it_may_write_on_breaks_in_time(far_client: Client, space: Namespace) -> None:
+    """A COPY ends as lost, although asyncpg would not hear of it: it waits for neither answer nor error."""
+
+    def copy(session: Session) -> None:
+        driver: Any = session.connection().connection.driver_connection
+        space.vanish()
+        await_only(driver.copy_to_table("anything", source=io.BytesIO(bytes(50_000_000))))
+
+    began = time.monotonic()
+    with pytest.raises(Exception) as lost:  # noqa: PT011 - its meaning is looked at
+        far_client.begin(copy)
     took = time.monotonic() - began
     space.come_back()
 
