@@ -174,7 +174,7 @@ class EngineFactory:
         is_asyncpg = driver == "asyncpg"
         engine = create_async_engine(
             URL.create(f"postgresql+{driver}"),
-            connect_args=(_asyncpg_arguments if is_asyncpg else _libpq_arguments)(self._options),
+            connect_args=(_asyncpg_arguments if is_asyncpg else _psycopg_arguments)(self._options),
             **{"poolclass": PoolOfOneLoop, **self._options.engine_arguments()},
         )
         security = asyncpg_security if is_asyncpg else libpq_security
@@ -290,6 +290,12 @@ def _libpq_arguments(options: EngineOptions) -> dict[str, Any]:
         "connect_timeout": max(1, round(options.connect_timeout_seconds)),
         **libpq_silence(options.silence_timeout_seconds),
     }
+
+
+def _psycopg_arguments(options: EngineOptions) -> dict[str, Any]:
+    from ledger_db.connections.cancelled import Connection  # noqa: PLC0415 - psycopg is an extra
+
+    return {"async_creator_fn": Connection.connect, **_libpq_arguments(options)}
 
 
 def _asyncpg_arguments(options: EngineOptions) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -19,16 +20,15 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from ledger_db import ConnectionManager, Settings
+from ledger_db.connections.cancelled import can_be_told
 from ledger_db.fastapi import lifespan, manager_of
 from ledger_db.sandbox import Sandbox
 from ledger_db.sandbox.ports import free_port
 from tests.support.any_driver import choice_of, direct_settings, is_on_loop
 from tests.support.asgi import serving
-from tests.support.neighbours import GIVING_UP, lacks
 from tests.support.stalling_proxy import StallingProxy
 from tests.support.waiting import eventually
 
-PSYCOPG = pytest.param("psycopg-async", marks=pytest.mark.skipif(lacks(GIVING_UP), reason=GIVING_UP[-1]))
 CONNECTIONS = 5
 # All connections of a close together; none of them is waited for, so this is the machine's own slowness.
 AT_MOST_SECONDS = 5.0
@@ -138,6 +138,58 @@ async def test_nor_does_a_service(far: Settings, door: StallingProxy) -> None:
     assert time.monotonic() - began < AT_MOST_SECONDS
 
 
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg-async"])
+async def test_nor_does_a_statement_that_is_cancelled(far: Settings, door: StallingProxy) -> None:
+    """Somebody's time limit is kept, and what was cancelled is told by no other error."""
+    async with ConnectionManager(far) as db:
+        async with db.async_begin() as session:
+            await session.execute(text("SELECT 1"))
+        door.stall()
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3), db.async_begin() as session:
+                await session.execute(text("SELECT 1"))
+        seconds = time.monotonic() - began
+        door.close()
+
+    assert seconds < AT_MOST_SECONDS
+
+
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg-async"])
+async def test_a_healthy_server_ends_a_statement_that_is_cancelled(
+    far: Settings, server: Sandbox, driver: str
+) -> None:
+    """Nobody waits for it any more, so it is to stop."""
+    if driver == "psycopg-async" and not can_be_told():
+        pytest.skip("this libpq cannot cancel without standing still")
+    mark = f"/* {uuid.uuid4()} */"
+
+    def is_running() -> bool:
+        with closing(server.postgres.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE state = 'active' AND query LIKE %s AND pid <> pg_backend_pid()",
+                (f"%sleep(60) {mark}%",),
+            )
+            return bool(cursor.fetchone()[0] > 0)
+
+    async def sleep(db: ConnectionManager) -> None:
+        async with db.async_begin() as session:
+            await session.execute(text(f"SELECT pg_sleep(60) {mark}"))
+
+    async with ConnectionManager(far) as db:
+        task = asyncio.create_task(sleep(db))
+        await asyncio.to_thread(eventually, is_running, "it runs")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(eventually, lambda: not is_running(), "it has ended")
+        async with db.async_begin() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
+
+
 @pytest.mark.parametrize(("driver", "server"), [("asyncpg", "plain")], indirect=["server"])
 def test_no_thread_of_the_loop_is_needed(far: Settings) -> None:
     """Threads of the loop's executor may all be busy, for as long as they like."""
@@ -192,7 +244,7 @@ def ask_in_a_thread(session: SessionDep):
 
 
 @pytest.mark.parametrize("server", ["plain"], indirect=True)
-@pytest.mark.parametrize("driver", ["asyncpg", PSYCOPG])
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg-async"])
 @pytest.mark.parametrize("in_flight", [None, "", "sync"])
 def test_a_service_ends_after_sigterm(
     far: Settings, door: StallingProxy, tmp_path: Path, in_flight: str | None

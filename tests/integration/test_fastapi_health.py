@@ -122,8 +122,13 @@ async def test_a_rotation_is_seen_and_followed(settings: Settings, environment: 
         environment.rotate_database("alternating-users")
         manager_of(served.app).look_now()
         await settled(
+            lambda: manager_of(served.app).health().servers[0].credentials.generation == 2,
+            "the rotation is adopted",
+        )
+        await settled(
             lambda: first not in dict(users_of_probes(environment)), "the probe's connection is renewed"
         )
+        await asyncio.to_thread(manager_of(served.app).probe, max_age_seconds=0)
         after = (await served.client.get("/health/database/detailed")).json()
         ((_, new_user),) = users_of_probes(environment)
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 JSON_LINES = ("fastapi", (0, 134), "FastAPI streams lines of JSON since 0.134, which the Trust Ledger does")
-GIVING_UP = ("psycopg", (3, 2), "psycopg waits for a cancelled statement's answer before 3.2, for ever")
 
 # -W of Python and of pytest: an error, but for what a neighbour on its lowest version says of another one.
 STRICT = (
