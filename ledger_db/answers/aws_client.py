@@ -2,13 +2,17 @@
 
 import os
 import re
-from typing import Any
+import time
+from typing import Any, Final
 
+from ledger_db.answers.aws_parties import follow, giver, tell
 from ledger_db.errors import ConfigurationError
 from ledger_db.redaction import hide_secrets_of_botocore
 
 # Any partition: aws, aws-cn, aws-us-gov, the isolated ones.  A replica's ARN names the replica's region.
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:.+")
+_SHARE_OF_PAUSE: Final = 0.2
+_ATTEMPTS_FOR_CREDENTIALS: Final = 3
 
 
 def region_of(secret_id: str) -> str | None:
@@ -64,18 +68,46 @@ def make_client(
     """
     hide_secrets_of_botocore()
     import boto3.session  # noqa: PLC0415 - as above
+    import botocore.session  # noqa: PLC0415 - as above
     from botocore.config import Config  # noqa: PLC0415 - as above
 
-    config = Config(
-        connect_timeout=connect_timeout_seconds,
-        read_timeout=read_timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        tcp_keepalive=True,
+    core = botocore.session.get_session()
+    # For STS too, asked for the role's credentials: it would have 60 s for each of five answers.
+    core.set_default_client_config(
+        Config(
+            connect_timeout=connect_timeout_seconds,
+            read_timeout=read_timeout_seconds,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS_FOR_CREDENTIALS},
+            tcp_keepalive=True,
+        )
     )
+    config = Config(retries={"mode": "standard", "total_max_attempts": attempts})
+    follow(core)
     # A session of its own: the default one is shared, and making clients from it is not thread-safe.
     session = boto3.session.Session(
+        botocore_session=core,
         aws_access_key_id=key,
         aws_secret_access_key=key,
         region_name=region or os.environ.get("AWS_REGION") or None,
     )
+    if key is None:
+        _ask_agent_quickly(core)
+        tell(giver(os.environ, core.get_scoped_config()))
     return session.client(service, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload] # by name
+
+
+def _ask_agent_quickly(core: Any) -> None:
+    """
+    Let *core* ask a container's agent with short pauses between its three attempts.
+
+    botocore pauses for a second after each one, also after the last: a start that has eight seconds would ask
+    an agent that comes late no more than eight times.
+    """
+    from botocore.credentials import ContainerProvider  # noqa: PLC0415 - as above
+    from botocore.utils import ContainerMetadataFetcher  # noqa: PLC0415 - as above
+
+    fetcher = ContainerMetadataFetcher(sleep=lambda seconds: time.sleep(seconds * _SHARE_OF_PAUSE))
+    chain = core.get_component("credential_provider")
+    chain.insert_after(ContainerProvider.METHOD, ContainerProvider(fetcher=fetcher))  # type: ignore[arg-type] # of the stubs
+    # The first of that name.
+    chain.remove(ContainerProvider.METHOD)

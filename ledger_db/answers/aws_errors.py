@@ -8,10 +8,11 @@ botocore are known by their names: nothing has to be imported for that, and each
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
+from ledger_db.answers.aws_parties import helper_of, late_giver
 from ledger_db.errors import ConfigurationError, CredentialsUnavailable, LedgerDBError
 
 
@@ -50,6 +51,8 @@ class Refusal:
 
         code: Of AWS; None if it was not AWS that refused.
 
+        asked: Whether who was meant was asked at all; if not, somebody before it gave nothing.
+
         what: What happened; stands behind the name of who was asked.
 
         next_move: What a person does, and AWS's own words.
@@ -58,13 +61,20 @@ class Refusal:
     cause: Cause
     transient: bool
     code: str | None
+    asked: bool
     what: str
     next_move: str
 
-    def as_error(self, who: str) -> LedgerDBError:
-        """Return what is raised outside of a rotation; *who* was asked, and for what."""
+    @property
+    def outdates_client(self) -> bool:
+        """Whether a client of boto3 has to be made anew: one that found no keys never looks again."""
+        return self.cause in _OF_CLIENT
+
+    def as_error(self, who: str, asked_for: str) -> LedgerDBError:
+        """Return what is raised outside of a rotation; *who* was meant to be asked, and for what."""
         kind = CredentialsUnavailable if self.transient else ConfigurationError
-        return kind(f"{who} {self.what}; {self.next_move}")
+        asked = "asked" if self.asked else "not asked yet"
+        return kind(f"{who}, {asked} for {asked_for}, {self.what}; {self.next_move}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +122,20 @@ _TABLE: Final = (
         Cause.NOT_YET,
         True,
         f"{_IF_IT_GOES_ON} look at who gives them: agent, metadata service, token file, identity provider",
-        "MetadataRetrievalError CredentialRetrievalError OSError IDPCommunicationError",
+        "MetadataRetrievalError CredentialRetrievalError OSError JSONDecodeError IDPCommunicationError",
     ),
     _Row(
         Cause.DENIED,
         False,
         "allow {action} on it; where AWS names KMS, allow the use of its key",
-        "AccessDenied AccessDeniedException AuthorizationError NotAuthorized UnauthorizedOperation",
+        "AccessDenied AccessDeniedException AuthorizationError ForbiddenException NotAuthorized "
+        "UnauthorizedException UnauthorizedOperation",
     ),
     _Row(
         Cause.DENIED,
         False,
         "look at the trust policy of the role, and at its identity provider",
-        "InvalidIdentityToken InvalidIdentityTokenException",
+        "InvalidIdentityToken InvalidIdentityTokenException IDPRejectedClaim",
     ),
     _Row(
         Cause.CLOCK,
@@ -189,15 +200,25 @@ _UNKNOWN: Final = _Row(
 _ROWS: Final[Mapping[str, _Row]] = {name: row for row in _TABLE for name in row.names.split()}
 _FAULT: Final = _ROWS["InternalFailure"]
 
+# Of STS: a role, its trust and its identity provider are known everywhere only a while after they were made.
+_NO_TRUST: Final = _Row(
+    Cause.DENIED,
+    True,
+    "allow {action} in the trust policy of the role, and look at its identity provider; if that was done a "
+    "moment ago, trying again may help",
+    "",
+)
+# What a helper says of what it was asked for says nothing of the secret.
+_NO_ROLE: Final = _Row(Cause.SETTINGS, False, "mend the role that AWS_PROFILE or AWS_ROLE_ARN names", "")
+_NOT_OF_HELPERS: Final = frozenset({Cause.MISSING, Cause.STATE, Cause.KEY, Cause.QUOTA})
+
 # Whose words may repeat what was sent, or what came: one of that is the password.
 _NOT_REPEATED: Final = frozenset({Cause.UNKNOWN, Cause.NOT_AWS})
-# What botocore calls by itself, to have credentials for the call that was meant.
-_FOR_CREDENTIALS: Final[Mapping[str, str]] = {
-    "AssumeRole": "sts",
-    "AssumeRoleWithSAML": "sts",
-    "AssumeRoleWithWebIdentity": "sts",
-    "GetRoleCredentials": "sso",
-}
+_OF_CLIENT: Final = frozenset({Cause.EXPIRED, Cause.NO_KEYS, Cause.NOT_YET, Cause.WRONG_KEYS})
+# What is met before anybody is asked.
+_BEFORE: Final = frozenset(
+    {Cause.EXPIRED, Cause.NO_KEYS, Cause.NO_REGION, Cause.NO_SDK, Cause.SETTINGS, Cause.NOT_YET}
+)
 # botocore's own word, as a bare RuntimeError, while it waits for whoever renews a role's credentials.
 _STILL_EXPIRED: Final = "refreshed credentials are still expired"
 _SERVER_ERROR: Final = 500
@@ -216,33 +237,46 @@ def refusal_of(error: Exception, service: str, *, repeat: bool = True) -> Refusa
 
         repeat: Keep AWS's own words, which name policy and principal; not where a password was sent.
     """
+    helper = helper_of(error)
     operation = getattr(error, "operation_name", None)
     if operation is not None:
-        return _answered(error, str(operation), service, repeat=repeat)
-    row = next((_ROWS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _ROWS), _UNKNOWN)
-    if isinstance(error, RuntimeError) and _STILL_EXPIRED in str(error):
-        row = _ROWS["ExpiredToken"]
+        return _answered(error, helper, helper or f"{service}:{operation}", repeat=repeat)
+    row = _row_of(error)
     words = _one_line(str(error)) if repeat and row.cause not in _NOT_REPEATED else ""
     detail = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    late = late_giver(error) if row.cause is Cause.NOT_YET else None
+    before, after = f"{helper}: " if helper else "", f" from {late}" if late else ""
     return Refusal(
         cause=row.cause,
         transient=row.transient,
         code=None,
-        what=f"gave nothing: {row.cause.value} ({detail})",
+        asked=helper is None and row.cause not in _BEFORE,
+        what=f"gave nothing: {before}{row.cause.value}{after} ({detail})",
         next_move=row.next_move,
     )
 
 
-def _answered(error: Any, operation: str, service: str, *, repeat: bool) -> Refusal:
+def _row_of(error: Exception) -> _Row:
+    """Return what an error means that is no answer of AWS."""
+    row = next((_ROWS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _ROWS), _UNKNOWN)
+    if isinstance(error, RuntimeError) and _STILL_EXPIRED in str(error):
+        return _ROWS["ExpiredToken"]
+    # An empty chain is nothing to wait for, unless who is busy looks the same as nobody.
+    if type(error).__name__ == "NoCredentialsError" and late_giver(error) is not None:
+        return _ROWS["MetadataRetrievalError"]
+    return row
+
+
+def _answered(error: Any, helper: str | None, action: str, *, repeat: bool) -> Refusal:
     """Return what a ClientError means."""
     answer = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(answer.get("Code") or status)
     row = _ROWS.get(code, _UNKNOWN)
+    if helper:
+        row = _of_helper(helper, row)
     if status >= _SERVER_ERROR and not row.transient:
         row = _FAULT
-    helper = _FOR_CREDENTIALS.get(operation)
-    action = f"{helper or service}:{operation}"
     next_move = row.next_move.replace("{action}", action)
     words = _one_line(str(answer.get("Message") or ""))
     if repeat and words and row.cause not in _NOT_REPEATED:
@@ -251,9 +285,19 @@ def _answered(error: Any, operation: str, service: str, *, repeat: bool) -> Refu
         cause=row.cause,
         transient=row.transient,
         code=code,
+        asked=helper is None,
         what=f"{f'gave nothing: {action} ' if helper else ''}answered {code}, {row.cause.value}",
         next_move=next_move,
     )
+
+
+def _of_helper(helper: str, row: _Row) -> _Row:
+    """Return what *row* means where it was the *helper* that answered."""
+    if row.cause is Cause.DENIED and helper.startswith("sts:"):
+        return _NO_TRUST
+    if row is _UNKNOWN:
+        return replace(row, next_move=_NO_ROLE.next_move)
+    return _NO_ROLE if row.cause in _NOT_OF_HELPERS else row
 
 
 def _one_line(text: str) -> str:

@@ -104,5 +104,8 @@ class RdsIamSource:
                 self._client = make_client("rds", region=self._region)
             token: str = self._client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=username)
         except Exception as error:
-            raise refusal_of(error, "rds-db").as_error(f"AWS, asked for a token for {self.name},") from error
+            refusal = refusal_of(error, "rds-db")
+            if refusal.outdates_client:
+                self._client = None
+            raise refusal.as_error("AWS", f"a token for {self.name}") from error
         return token

@@ -84,6 +84,8 @@ class SecretsManagerSource:
             if stage != "AWSCURRENT" and refusal.cause is Cause.MISSING:
                 # No such label, or a version without a value: AWS creates one when a rotation starts.
                 return None
+            if refusal.outdates_client:
+                self._client = None
             raise self._error(refusal) from error
         return answer
 
@@ -94,4 +96,4 @@ class SecretsManagerSource:
             return self._client
 
     def _error(self, refusal: Refusal) -> LedgerDBError:
-        return refusal.as_error(f"Secrets Manager, asked for {self._secret_id!r},")
+        return refusal.as_error("Secrets Manager", repr(self._secret_id))

@@ -8,20 +8,49 @@ How are all servers of a manager made ready at once, within one time for everyth
 import asyncio
 import time
 from concurrent.futures import FIRST_EXCEPTION, wait
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ledger_db.answers import aws_parties
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
 from ledger_db.background import async_in_thread, in_thread
 from ledger_db.connections.startup import check, no_writer
-from ledger_db.errors import ServerUnreachable
+from ledger_db.errors import CredentialsUnavailable, Retryable, ServerUnreachable
+from ledger_db.event_log import EventLog
 from ledger_db.redaction import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ledger_db.connections.server import Server
+
+log = EventLog(__name__)
+
+
+@dataclass(slots=True)
+class _Way:
+    """
+    How far one server has come, for whoever has to say why it has not come further.
+
+    Attributes:
+        is_read: Whether its credentials are known, so that it is the server that is waited for.
+
+        party: Who is to give them; None if nobody was asked yet, or a source does not say whom it asks.
+
+        met: What went wrong at this step, and is tried again.
+    """
+
+    is_read: bool = False
+    party: str | None = None
+    met: BaseException | None = None
+
+    def note(self, error: BaseException) -> None:
+        self.met = error
+
+    def wait_for(self, party: str | None) -> None:
+        self.party = party
 
 
 class Opening:
@@ -38,8 +67,7 @@ class Opening:
         self._servers = servers
         self._timeout_seconds = timeout_seconds
         self._began = time.monotonic()
-        # By the server's name, what it has met and is trying again.
-        self._met: dict[str, BaseException] = {}
+        self._ways = {server.name: _Way() for server in servers}
 
     @property
     def seconds(self) -> float:
@@ -82,32 +110,55 @@ class Opening:
         for finished in done:
             finished.result()
         if hanging:
-            raise self._out_of_time([server.name for each, server in running.items() if each in hanging])
+            late = [server for each, server in running.items() if each in hanging]
+            error, names = self._out_of_time(late), " and ".join(server.name for server in late)
+            log.error(
+                "startup.unreachable", server=names, seconds=round(self.seconds, 3), cause=describe(error)
+            )
+            raise error
 
     def _read_and_check(self, server: "Server") -> None:
         self._read(server)
-        server.check(timeout_seconds=self._left(), note=partial(self._note, server))
+        note = self._ways[server.name].note
+        server.check(timeout_seconds=self._left(), note=note)
 
     def _read(self, server: "Server") -> None:
-        provider, note = server.provider, partial(self._note, server)
-        check(provider.status.source, provider.load, timeout_seconds=self._left(), note=note)
-        self._met.pop(server.name, None)
-
-    def _note(self, server: "Server", error: BaseException) -> None:
-        self._met[server.name] = error
+        provider, way = server.provider, self._ways[server.name]
+        with aws_parties.told(way.wait_for):
+            check(provider.status.source, provider.load, timeout_seconds=self._left(), note=way.note)
+        way.is_read, way.met = True, None
 
     def _left(self) -> float:
         return max(0.1, self._timeout_seconds - self.seconds)
 
-    def _out_of_time(self, hanging: list[str]) -> ServerUnreachable:
-        met = next((self._met[name] for name in hanging if name in self._met), None)
+    def _out_of_time(self, hanging: "list[Server]") -> Retryable:
+        """Return what is raised for those whose step has not ended; a secret goes before a server."""
+        unread = [server for server in hanging if not self._ways[server.name].is_read]
+        met = next((way.met for server in unread or hanging if (way := self._ways[server.name]).met), None)
+        error: Retryable = self._unread(unread, met) if unread else self._unreachable(hanging, met)
+        error.__cause__ = met
+        return error
+
+    def _unread(self, servers: "list[Server]", met: BaseException | None) -> CredentialsUnavailable:
+        waits = " and ".join(
+            f"{server.provider.status.source!r} was not read, still waiting for "
+            f"{self._ways[server.name].party or 'its source'}"
+            for server in servers
+        )
+        # What was met says by itself what to do.
+        hint = "check the network on the way to it (VPC endpoint, proxy, DNS)"
+        return CredentialsUnavailable(
+            f"startup did not end within {self._timeout_seconds:.1f} s: {waits}; "
+            f"{hint if met is None else f'before that {describe(met)}'}; "
+            "or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
+        )
+
+    def _unreachable(self, servers: "list[Server]", met: BaseException | None) -> ServerUnreachable:
+        names, seconds = " and ".join(server.name for server in servers), self._timeout_seconds
         cause = "a connection attempt or a name lookup hangs" if met is None else describe(met)
-        names, seconds = " and ".join(hanging), self._timeout_seconds
-        error = ServerUnreachable(
+        if met is not None and find(met).reason is Reason.NOT_PRIMARY:
+            return no_writer(names, seconds, cause)
+        return ServerUnreachable(
             f"startup did not end within {seconds:.1f} s, for {names}: {cause}; check address, network and "
             "whether both sides speak TLS, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
         )
-        if met is not None and find(met).reason is Reason.NOT_PRIMARY:
-            error = no_writer(names, seconds, cause)
-        error.__cause__ = met
-        return error

@@ -114,7 +114,7 @@ def client_maker(region: str | None = None) -> Callable[[str], Any]:
                 attempts=_ATTEMPTS,
             )
         except Exception as error:
-            raise refusal_of(error, service).as_error(f"AWS, asked for {service},") from error
+            raise refusal_of(error, service).as_error("AWS", service) from error
 
     return client
 

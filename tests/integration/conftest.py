@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.commit_cutter import CommitCutter
 from tests.support.endpoint import Endpoint
 from tests.support.redis_world import RedisWorld, redis_world
 from tests.support.replica import Pair, pair_of_servers
+from tests.support.role_givers import Answers, Giver, Role, Start
 from tests.support.rotations import Rotations, new_client, own_secret
 
 
@@ -23,6 +25,26 @@ def environment(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandb
     box.secrets_manager.clear_faults()
     yield box
     box.secrets_manager.clear_faults()
+
+
+@pytest.fixture
+def role(environment: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Role:
+    """A process without keys of AWS's, in the sandbox's environment otherwise."""
+    return Role(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def start_giver() -> Iterator[Start]:
+    """Starts servers that give the credentials of a role."""
+    started: list[Giver] = []
+
+    def start(answer: Answers, port: int = 0) -> Giver:
+        started.append(Giver(answer, port=port))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
 
 
 @pytest.fixture

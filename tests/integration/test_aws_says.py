@@ -1,6 +1,7 @@
 """Does a person read the same sentence in a service, in the rotation function and at a terminal?"""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.request import Request
 from ledger_db.rotation.runner import Runner
 from ledger_db.sandbox import Sandbox
-from ledger_db.stand_in.faults import Fault
+from ledger_db.stand_in.faults import Fault, dropped
+from tests.support.role_givers import AGENT, METADATA, ROLE, STS, Role, Start, sts_refuses
 from tests.support.rotations import new_token
 
 ENDPOINT = "AWS_ENDPOINT_URL_SECRETS_MANAGER"
@@ -38,6 +40,95 @@ ANSWERS = [
     ("InvalidRequestException", "marked for deletion", False, "the state", "restore it"),
     ("DecryptionFailure", "KMS key is disabled", False, "the key of the secret", "kms:Decrypt"),
     ("LimitExceededException", "Too many versions", False, "a quota", "remove what is not needed"),
+    ("AccessDenied", "with an explicit deny in a service control policy", False, "access is d", "allow sec"),
+    ("RequestExpired", "Request has expired", False, "wrong clock", "set the clock"),
+    ("SignatureDoesNotMatch", "Check your key", False, "wrong clock", "does not belong to AWS_ACCESS_KEY_ID"),
+    ("InvalidClientTokenId", "The token is invalid", False, "these keys", "AWS_SESSION_TOKEN"),
+    ("MissingAuthenticationToken", "Missing token", False, "no AWS credentials", "a role, AWS_PROFILE"),
+    ("TooManyRequestsException", "Slow down", True, "too many requests", "ask less often"),
+    ("EncryptionFailure", "KMS key is pending deletion", False, "the key of the secret", "key is enabled"),
+    ("ResourceNotFoundException", "can't find the value for staging label: AWSCURRENT", False, "no v", "has"),
+]
+NOT_COME = "gave nothing: the role's credentials did not come from "
+LOOK = "look at who gives them"
+IN_TRUST = "in the trust policy of the role, and look at its identity provider"
+WRONG = "gave nothing: the AWS settings of this process are wrong ("
+MEND = "mend AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL or what is in ~/.aws"
+NOWHERE = "http://127.0.0.1:1"
+WITH_STS = "gave nothing: sts:AssumeRoleWithWebIdentity"
+
+
+def by_giver(variable: str, status: int, body: str) -> Callable[[Role, Start], None]:
+    """Somebody gives the role's credentials, and refuses to."""
+    return lambda role, start: role.by(variable, start(lambda path, count: (status, body)).url)
+
+
+def by_sts(code: str, words: str) -> Callable[[Role, Start], None]:
+    """STS refuses the role."""
+    return by_giver(STS, 400, sts_refuses(code, words))
+
+
+def with_variables(**variables: str) -> Callable[[Role, Start], None]:
+    """Keys are at hand, and what else the environment says is wrong."""
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    return lambda role, start: role.set(**keys | variables)
+
+
+# Who is in the way of a role's credentials, whether trying again helps, whether no client can be made, what
+# is said first, and at the end.
+BEFORE: list[tuple[Callable[[Role, Start], None], bool, bool, str, str]] = [
+    (by_giver(AGENT, 500, "broken"), True, True, f"{NOT_COME}the container agent (", LOOK),
+    (by_giver(AGENT, 404, "no role"), True, True, f"{NOT_COME}the container agent (", LOOK),
+    (by_giver(AGENT, 429, "slow down"), True, True, f"{NOT_COME}the container agent (", LOOK),
+    (lambda role, start: role.by(AGENT, NOWHERE), True, True, f"{NOT_COME}the container agent (", LOOK),
+    (lambda role, start: role.by(AGENT, "http://a.example"), False, True, f"{WRONG}ValueError", MEND),
+    (by_giver(METADATA, 503, "busy"), True, False, f"{NOT_COME}the instance metadata service (", LOOK),
+    (lambda role, start: role.by(METADATA, NOWHERE), True, False, f"{NOT_COME}the instance metad", LOOK),
+    (by_sts("AccessDenied", "Not authorized"), True, False, f"{WITH_STS} answered AccessDenied,", IN_TRUST),
+    (by_sts("InvalidIdentityToken", "No provider"), True, False, f"{WITH_STS} answered Invalid", IN_TRUST),
+    (by_sts("ExpiredTokenException", "Token expired"), True, False, f"{WITH_STS} answered Exp", SIGN_IN),
+    (by_sts("IDPCommunicationError", "No answer"), True, False, f"{WITH_STS} answered IDPComm", LOOK),
+    (by_sts("ValidationError", "hunter2"), False, False, f"{WITH_STS} answered Val", "mend the role"),
+    (lambda role, start: role.by(STS, NOWHERE), True, False, f"{WITH_STS}: AWS did not answer", "check the"),
+    (
+        lambda role, start: role.by(STS, NOWHERE, token=None),
+        True,
+        False,
+        f"{NOT_COME}the file /",
+        LOOK,
+    ),
+    (
+        lambda role, start: role.by_process("import sys; sys.exit('no')"),
+        True,
+        True,
+        f"{NOT_COME}the credential process (CredentialRetrievalError: ",
+        LOOK,
+    ),
+    (
+        lambda role, start: role.by_process("print('hunter2')"),
+        True,
+        True,
+        f"{NOT_COME}the credential process (JSONDecodeError: ",
+        LOOK,
+    ),
+    (
+        lambda role, start: role.profile("credential_process = /nowhere/at/all\n"),
+        True,
+        True,
+        f"{NOT_COME}the file /nowhere/at/all (FileNotFoundError: ",
+        LOOK,
+    ),
+    (with_variables(AWS_PROFILE="nobody"), False, True, f"{WRONG}ProfileNotFound: ", MEND),
+    (with_variables(AWS_REGION="mars 1"), False, True, f"{WRONG}InvalidRegionError: ", MEND),
+    (with_variables(**{ENDPOINT: "nowhere"}), False, True, f"{WRONG}ValueError: Invalid endpoint", MEND),
+    (lambda role, start: role.profile("[broken"), False, True, f"{WRONG}ConfigParseError: ", MEND),
+    (
+        lambda role, start: role.profile(f"role_arn = {ROLE}\nsource_profile = gone\n"),
+        False,
+        True,
+        f"{WRONG}InvalidConfigError: ",
+        MEND,
+    ),
 ]
 
 
@@ -120,6 +211,50 @@ def test_what_aws_answers_is_the_same_sentence_everywhere(
     assert what in happened
     assert next_move in todo
     assert todo.endswith(f"; AWS says: {words}")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "transient", "before_client", "happened", "todo"),
+    BEFORE,
+    ids=[f"{place}: {row[3][-30:]}" for place, row in enumerate(BEFORE)],
+)
+def test_who_was_asked_before_aws_is_named_everywhere(
+    environment: Sandbox,
+    role: Role,
+    start_giver: Start,
+    capsys: pytest.CaptureFixture[str],
+    prepare: Callable[[Role, Start], None],
+    happened: str,
+    todo: str,
+    *,
+    transient: bool,
+    before_client: bool,
+) -> None:
+    """An agent, a metadata service, a file, a process, STS, or what somebody wrote into the settings."""
+    prepare(role, start_giver)
+    own: type[LedgerDBError] = CredentialsUnavailable if transient else ConfigurationError
+
+    said = said_by_all(environment, capsys, transient=transient, expected=own if before_client else None)
+
+    assert said.startswith(happened)
+    assert todo in said.partition("; ")[2]
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("fault", "happened"),
+    [
+        (dropped("GetSecretValue", times=None), "gave nothing: AWS did not answer (ConnectionClosedError"),
+        (Fault("GetSecretValue", times=None, code="BadGateway", status=502), "answered BadGateway, AWS has"),
+    ],
+)
+def test_what_stands_between_is_no_refusal_of_aws(
+    environment: Sandbox, capsys: pytest.CaptureFixture[str], fault: Fault, happened: str
+) -> None:
+    """A proxy that hangs up, or that answers in AWS's place."""
+    environment.secrets_manager.inject(fault)
+
+    assert said_by_all(environment, capsys, transient=True).startswith(happened)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Do the service and the rotation understand what AWS says, and what keeps it from being asked?"""
 
 import traceback
+from json import JSONDecodeError
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ from botocore.parsers import ResponseParserError
 
 from ledger_db import ConfigurationError, CredentialsUnavailable, SecretsManagerSource
 from ledger_db.answers.aws_errors import _ROWS, Cause, refusal_of
+from ledger_db.answers.aws_parties import giver, has_metadata
 from ledger_db.answers.secret import AnswerProblem
 from ledger_db.errors import LedgerDBError
 from ledger_db.rotation.failures import SecretsManagerDenied, SecretsManagerFailed, StepFailed, explained
@@ -92,7 +95,9 @@ CODES = [
     ("EncryptionFailure", Cause.KEY, PERSON),
     ("ExpiredToken", Cause.EXPIRED, LATER),
     ("ExpiredTokenException", Cause.EXPIRED, LATER),
+    ("ForbiddenException", Cause.DENIED, PERSON),
     ("IDPCommunicationError", Cause.NOT_YET, LATER),
+    ("IDPRejectedClaim", Cause.DENIED, PERSON),
     ("IncompleteSignature", Cause.WRONG_KEYS, PERSON),
     ("IncompleteSignatureException", Cause.WRONG_KEYS, PERSON),
     ("InternalFailure", Cause.FAULT, LATER),
@@ -130,6 +135,7 @@ CODES = [
     ("ThrottlingException", Cause.THROTTLED, LATER),
     ("TooManyRequestsException", Cause.THROTTLED, LATER),
     ("TransactionInProgressException", Cause.THROTTLED, LATER),
+    ("UnauthorizedException", Cause.DENIED, PERSON),
     ("UnauthorizedOperation", Cause.DENIED, PERSON),
     ("UnrecognizedClientException", Cause.WRONG_KEYS, PERSON),
     ("ValidationException", Cause.UNKNOWN, PERSON),
@@ -188,6 +194,7 @@ LOCAL: list[tuple[Exception, Cause, str]] = [
     (exceptions.ParamValidationError(report="value: hunter2"), Cause.UNKNOWN, PERSON),
     (ValueError("Invalid endpoint: nowhere"), Cause.SETTINGS, PERSON),
     (FileNotFoundError(2, "No such file or directory", "token"), Cause.NOT_YET, LATER),
+    (JSONDecodeError("Expecting value", "hunter2", 0), Cause.NOT_YET, LATER),
     (TypeError("string indices must be integers"), Cause.NOT_AWS, LATER),
     (AttributeError("no attribute 'get'"), Cause.NOT_AWS, LATER),
     (
@@ -220,6 +227,82 @@ def test_who_refused_the_role_is_named(operation: str) -> None:
 
     assert refusal.what == f"gave nothing: sts:{operation} answered AccessDenied, access is denied"
     assert refusal.next_move.startswith(f"allow sts:{operation}")
+    assert not refusal.asked
+    assert ", not asked yet for 'x', gave nothing: sts:" in str(refusal.as_error("Secrets Manager", "'x'"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "expected"),
+    [
+        ("AssumeRoleWithWebIdentity", "AccessDenied", LATER),
+        ("AssumeRoleWithWebIdentity", "InvalidIdentityToken", LATER),
+        ("AssumeRoleWithWebIdentity", "IDPRejectedClaim", LATER),
+        ("AssumeRoleWithWebIdentity", "ExpiredTokenException", LATER),
+        ("AssumeRoleWithWebIdentity", "ValidationError", PERSON),
+        ("AssumeRole", "AccessDenied", LATER),
+        ("AssumeRole", "InvalidClientTokenId", PERSON),
+        ("GetRoleCredentials", "ForbiddenException", PERSON),
+        ("GetRoleCredentials", "ResourceNotFoundException", PERSON),
+        ("GetRoleCredentials", "TooManyRequestsException", LATER),
+    ],
+)
+def test_a_helper_is_judged_by_what_it_is_asked_for(operation: str, name: str, expected: str) -> None:
+    """A trust that is not known everywhere yet passes; what it does not know is no secret that is missing."""
+    error = ClientError({"Error": {"Code": name, "Message": ""}}, operation)
+    refusal = refusal_of(error, "secretsmanager")
+
+    assert (LATER if refusal.transient else PERSON) == expected
+    assert refusal.cause is not Cause.MISSING
+    assert not refusal.asked
+
+
+def test_what_an_sso_session_may_not_see_is_no_version_that_is_not_pending() -> None:
+    """Only Secrets Manager can say that nothing is labelled AWSPENDING."""
+    source = SecretsManagerSource("app/db", "PostgreSQL")
+    answer: Any = {"Error": {"Code": "ResourceNotFoundException", "Message": "No such account"}}
+    source._client = Refusing(ClientError(answer, "GetRoleCredentials"))
+    with pytest.raises(ConfigurationError, match="sso:GetRoleCredentials answered ResourceNotFound"):
+        source.fetch("AWSPENDING")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, None),
+        ({"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"}, "the container agent"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://x"}, "the container agent"),
+        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://x"}, "the instance metadata service"),
+        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv6"}, "the instance metadata service"),
+        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "x", "AWS_EC2_METADATA_DISABLED": "True"}, None),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "x", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "y"}, "STS"),
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "y"}, None),
+    ],
+)
+def test_the_environment_names_who_gives_the_credentials(said: dict[str, str], expected: str | None) -> None:
+    """In the order in which botocore looks."""
+    assert giver({"AWS_EC2_METADATA_DISABLED": "" if expected else "true", **said}) == expected
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [({"role_arn": "x"}, "STS"), ({"credential_process": "x"}, "the credential process"), ({}, None)],
+)
+def test_so_does_a_profile(profile: dict[str, str], expected: str | None) -> None:
+    """A role to assume, or a program to call."""
+    assert giver({"AWS_EC2_METADATA_DISABLED": "true"}, profile) == expected
+
+
+@pytest.mark.parametrize(("maker", "expected"), [("Amazon EC2\n", True), ("QEMU\n", False), (None, False)])
+def test_a_machine_of_ec2_has_a_metadata_service(
+    tmp_path: Path, maker: str | None, *, expected: bool
+) -> None:
+    """Nothing has to name it there; elsewhere an empty chain is nothing to wait for."""
+    file = tmp_path / "sys_vendor"
+    if maker is not None:
+        file.write_text(maker)
+
+    assert has_metadata({}, file) is expected
+    assert not has_metadata({"AWS_EC2_METADATA_DISABLED": "true"}, file)
 
 
 def test_words_of_aws_are_one_line_and_not_endless() -> None:
@@ -239,6 +322,7 @@ def test_words_of_aws_are_one_line_and_not_endless() -> None:
         exceptions.EndpointConnectionError(endpoint_url="http://user:hunter2@aws"),
         ValueError("Invalid endpoint: http://user:hunter2@aws:x"),
         ResponseParserError("could not parse b'hunter2'"),
+        JSONDecodeError("Expecting value", "hunter2", 0),
         KeyError("hunter2"),
         ClientError(
             {"Error": {"Code": "ValidationException", "Message": "Value 'hunter2' is wrong"}},

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,11 +12,14 @@ from ledger_db import (
     CredentialProvider,
     Credentials,
     CredentialsInvalid,
+    CredentialsUnavailable,
     Password,
     ServerUnreachable,
 )
+from ledger_db.answers.aws_parties import tell
 from ledger_db.connections.engines import EngineOptions
 from ledger_db.connections.startup import Note, async_check, check
+from ledger_db.credentials.model import Stage
 from ledger_db.manager.opening import Opening
 from ledger_db.sqlite.file import SqliteFile
 from ledger_db.sqlite.server import SqliteServer
@@ -117,6 +120,76 @@ def test_a_thread_that_hangs_does_not_hold_the_start_up() -> None:
             Opening([hanging, well], 0.1).make_ready()
     finally:
         never.set()
+
+
+class Unread(ScriptedSource):
+    """Asks somebody who is silent."""
+
+    def __init__(self, party: str, released: threading.Event, *, after: Exception | None = None) -> None:
+        super().__init__(KNOWN)
+        self.name = f"secret-of-{party}"
+        self._party = party
+        self._released = released
+        self._after = after
+
+    def fetch(self, stage: Stage) -> Credentials | None:
+        """Fail once, if that was said; then wait."""
+        failure, self._after = self._after, None
+        if failure is not None:
+            raise failure
+        tell(self._party)
+        self._released.wait(30)
+        return super().fetch(stage)
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """What ends every silence."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_a_secret_that_is_not_read_is_told_before_a_server_that_hangs(
+    released: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The step that was under way is named, and the class does not hang on chance."""
+    hanging = Server("Redis", ScriptedSource(KNOWN), lambda: released.wait(30))
+    unread = Server("PostgreSQL", Unread("STS", released), lambda: None)
+    with pytest.raises(CredentialsUnavailable) as raised:
+        Opening([hanging, unread], 0.1).make_ready()
+
+    assert str(raised.value) == (
+        "startup did not end within 0.1 s: 'secret-of-STS' was not read, still waiting for STS; check the "
+        "network on the way to it (VPC endpoint, proxy, DNS); or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
+    )
+    assert "startup.unreachable" in [event_of(record) for record in caplog.records]
+
+
+async def test_what_was_met_before_a_silence_is_told_too(released: threading.Event) -> None:
+    """An agent that refused at first, then a service that says nothing."""
+    met = CredentialsUnavailable("the agent was busy")
+    unread = Server("PostgreSQL", Unread("Secrets Manager", released, after=met), lambda: None)
+    with pytest.raises(
+        CredentialsUnavailable, match="still waiting for Secrets Manager; before that Cred"
+    ) as raised:
+        await Opening([unread], 0.5).async_make_ready()
+
+    assert raised.value.__cause__ is met
+
+
+def test_a_source_of_somebodys_own_need_not_say_whom_it_asks(released: threading.Event) -> None:
+    """It is named itself."""
+
+    class Own(Unread):
+        def fetch(self, stage: Stage) -> Credentials | None:
+            self._released.wait(30)
+            return KNOWN
+
+    with pytest.raises(
+        CredentialsUnavailable, match="'secret-of-vault' was not read, still waiting for its s"
+    ):
+        Opening([Server("Redis", Own("vault", released), lambda: None)], 0.1).make_ready()
 
 
 def test_the_first_failure_ends_the_wait_for_the_others() -> None:
