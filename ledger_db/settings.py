@@ -182,7 +182,9 @@ class Settings(BaseSettings):
         description="The most that a look waits after an announcement, drawn by each process",
     )
     login_patience_seconds: float = Field(
-        default=10.0, gt=0, description="How long a refused login keeps looking for newer credentials"
+        default=10.0,
+        gt=0,
+        description="How long a refused login looks for newer credentials; a start: as long as it may take",
     )
     startup_timeout_seconds: float = Field(
         default=30.0, gt=0, description="How long a start may take, all retries included"

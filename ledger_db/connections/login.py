@@ -16,13 +16,12 @@ The procedure is a generator that decides and never acts: it yields an `Attempt`
 is sent what came of it.  `log_in` runs it with blocking calls, `async_log_in` on an event loop.
 """
 
-import asyncio
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ledger_db.answers.login_errors import judge
@@ -30,6 +29,17 @@ from ledger_db.answers.reason import Verdict
 from ledger_db.background import async_wait
 from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.connections.addresses import Addresses
+from ledger_db.connections.login_steps import (
+    Attempt,
+    Look,
+    Pause,
+    Procedure,
+    Reply,
+    Step,
+    async_pause,
+    pause_here,
+)
+from ledger_db.connections.looking import Looked
 from ledger_db.connections.scouting import CoolDown, Scouting
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.credentials.provider import CredentialProvider
@@ -48,51 +58,7 @@ _PAUSE = Backoff(first_seconds=0.05, most_seconds=1.0)
 _FOLLOWER_PAUSE_SECONDS = 1.0
 # A server that has just come back does some hundred logins a second, for all who have lost it.
 _JITTER_SECONDS = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """Log in with *credentials*; send back None if that worked, or the error that refused them."""
-
-    credentials: Credentials
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Ask the provider what else *stage* has than version *after*; send back the credentials or None."""
-
-    stage: Stage
-    after: str
-    timeout_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Let *seconds* pass, or less if *until* is done before."""
-
-    seconds: float
-    until: "Future[None] | None" = None
-
-
-def pause_here(step: Pause) -> None:
-    """Carry out *step* in this thread."""
-    if step.until is None:
-        time.sleep(step.seconds)
-    else:
-        wait([step.until], step.seconds)
-
-
-async def async_pause(step: Pause) -> None:
-    """Same as `pause_here`, on an event loop."""
-    if step.until is None:
-        await asyncio.sleep(step.seconds)
-    else:
-        await async_wait(step.until, timeout_seconds=step.seconds)
-
-
-Step = Attempt | Look | Pause
-Reply = Credentials | BaseException | None
-Procedure = Generator[Step, Reply, None]
+_LAST_WORD_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +69,8 @@ class _Patience:
     cool_down_seconds: float
     now: Callable[[], float]
     spread: Callable[[], float]
+    # At a start, when that has to end; by the same clock.
+    until: float | None = None
 
 
 class Logins:
@@ -236,6 +204,20 @@ class Logins:
             raise ManagerClosed("this manager is closed, and opens no connection until it is opened again")
         return _Login(self.provider, self._scouting, self._patience).steps()
 
+    @contextmanager
+    def starting(self, *, timeout_seconds: float) -> Iterator[None]:
+        """
+        Let logins look for what works as long as a start may take, and not as long as a request waits.
+
+        They end a little before *timeout_seconds*: what they have to say is more than that the time is up.
+        """
+        seconds = timeout_seconds - min(_LAST_WORD_SECONDS, timeout_seconds / 10)
+        self._patience = replace(self._patience, until=self._patience.now() + seconds)
+        try:
+            yield
+        finally:
+            self._patience = replace(self._patience, until=None)
+
     def note_loss(self) -> None:
         """Say that a connection was lost, so that those that follow it are not made up for all at once."""
         self._scouting.note_loss(self._patience.now())
@@ -264,7 +246,9 @@ class _Login:
         self._patience = patience
         self._is_scout = False
         self._tried: set[str] = set()
+        self._looked = Looked()
         self._refusal: BaseException = LoginRefused("not tried yet")
+        self._refused_at = 0.0
         self._deadline: float | None = None
         self._rounds = 0
         self._accepted_before = scouting.accepted
@@ -284,7 +268,8 @@ class _Login:
         if (yield from self._try(current, seen=current)):
             return
         # Patience starts at the first refusal, not before: a slow handshake is not a refusal.
-        self._deadline = self._patience.now() + self._patience.seconds
+        self._refused_at = self._patience.now()
+        self._deadline = self._patience.until or self._refused_at + self._patience.seconds
         try:
             while self._provider.rotates:
                 # Taken before the round: what happens while it looks ends the pause after it.
@@ -311,6 +296,7 @@ class _Login:
             if (yield from self._try_if_new(seen, seen=seen)):
                 return True
             found = yield Look(stage, seen.version, self._remaining())
+            self._looked.note(stage, found or self._provider.why_unread(stage))
             if (yield from self._try_if_new(found, seen=seen)):
                 return True
         self._is_scout = self._is_scout or self._scouting.volunteer()
@@ -359,7 +345,8 @@ class _Login:
         return before != self._accepted_before
 
     def _fail_while_cooling_down(self, current: Credentials) -> None:
-        cool_down = self._scouting.cool_down
+        # A start has time, and nobody else logs in: it asks.
+        cool_down = None if self._patience.until else self._scouting.cool_down
         if cool_down and cool_down.version == current.version and self._patience.now() < cool_down.until:
             raise LoginRefused(
                 f"{_who(current)} was refused a moment ago ({cool_down.cause}); the server is not asked "
@@ -374,7 +361,7 @@ class _Login:
             self._scouting.start_cool_down(CoolDown(current.version, until, cause))
             # Once a cool-down, not once a request: the scout speaks for all.
             log.error("login.given_up", source=source, version=current.version, cause=cause)
-        others = f"AWSCURRENT and AWSPENDING were tried for {self._patience.seconds:.1f} s"
+        others = self._looked.told(self._patience.now() - self._refused_at)
         error = LoginRefused(
             f"{_who(current)} was refused: {cause} (version {current.version} of {source}; "
             f"{others if self._provider.rotates else 'it has no other version'}); "

@@ -116,7 +116,10 @@ class PostgresServer:
         """Connect and ask for a row; see `startup.check`."""
         # Whoever waits for this may give up and close everything before a slow login ends: its connection is
         # then closed on return, as the credentials were retired.
-        check(self._where(), lambda: engines.probe(self.engine), timeout_seconds=timeout_seconds, note=note)
+        with self._logins.starting(timeout_seconds=timeout_seconds):
+            check(
+                self._where(), lambda: engines.probe(self.engine), timeout_seconds=timeout_seconds, note=note
+            )
 
     async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the async engine; with the other one if its driver is not installed."""
@@ -125,7 +128,10 @@ class PostgresServer:
             await async_in_thread(by_the_other, name="ledger_db-startup")
             return
         engine = self.async_engine
-        await async_check(self._where(), lambda: engines.async_probe(engine), timeout_seconds=timeout_seconds)
+        with self._logins.starting(timeout_seconds=timeout_seconds):
+            await async_check(
+                self._where(), lambda: engines.async_probe(engine), timeout_seconds=timeout_seconds
+            )
 
     def probe(self) -> None:
         """Ask for a row on a connection apart from the pools, which may all be in use; see `Prober`."""

@@ -76,12 +76,18 @@ class RedisServer:
 
     def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
         """Connect and ask for a sign of life; see `startup.check`."""
-        check(self._where(), lambda: clients.probe(self.client), timeout_seconds=timeout_seconds, note=note)
+        with self._logins.starting(timeout_seconds=timeout_seconds):
+            check(
+                self._where(), lambda: clients.probe(self.client), timeout_seconds=timeout_seconds, note=note
+            )
 
     async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the asynchronous client."""
         client = self.async_client
-        await async_check(self._where(), lambda: clients.async_probe(client), timeout_seconds=timeout_seconds)
+        with self._logins.starting(timeout_seconds=timeout_seconds):
+            await async_check(
+                self._where(), lambda: clients.async_probe(client), timeout_seconds=timeout_seconds
+            )
 
     def probe(self) -> None:
         """Ask for a sign of life on a connection apart from the clients'; see `Prober`."""

@@ -24,7 +24,8 @@ from sqlalchemy.util import await_only
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
 from ledger_db.connections.hangup import LINE, Line
-from ledger_db.connections.login import Logins, Look, Pause, async_pause
+from ledger_db.connections.login import Logins
+from ledger_db.connections.login_steps import Look, Pause, async_pause
 from ledger_db.credentials.model import Credentials
 from ledger_db.redaction import describe, forget_frames
 

@@ -194,10 +194,12 @@ class CredentialProvider:
         Returns:
             None if that is nothing, if the source refused to say, or if it has not answered yet.
         """
-        if not answer.done():
-            return None
-        fresh = None if answer.exception() else answer.result()
+        fresh = answer.result() if answer.done() and not answer.exception() else None
         return fresh if fresh is not None and fresh.version != after else None
+
+    def why_unread(self, stage: Stage) -> BaseException | None:
+        """Return why *stage* could not be read the last time, for who has looked; None if it could."""
+        return self._reads.why_unread(stage)
 
     def adopt(self, credentials: Credentials, *, instead_of: str) -> bool:
         """
@@ -267,9 +269,7 @@ class CredentialProvider:
         self._reads = self._new_reads()
         self.news = News()
         self.reliance = Reliance()
-        forget_client = getattr(self._source, "forget_client", None)
-        if forget_client is not None:
-            forget_client()
+        getattr(self._source, "forget_client", lambda: None)()
 
     def _new_reads(self) -> SharedReads:
         return SharedReads(self._fetch, self._schedule, on_unread=self._note_failed, now=self._now)

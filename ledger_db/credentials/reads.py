@@ -95,6 +95,14 @@ class SharedReads:
             self._reads[stage] = _Read(began_at=now, fruitless=fruitless, answer=answer)
             return answer, True
 
+    def why_unread(self, stage: Stage) -> BaseException | None:
+        """Return why the last read of *stage* brought nothing, without reading; None if it did not fail."""
+        with self._lock:
+            last = self._reads.get(stage)
+        if last is None:
+            return None
+        return last.answer.exception() if last.answer.done() else TimeoutError("no answer yet")
+
     def forget(self) -> None:
         """Something was adopted: the floor starts again, and no answer from before it counts."""
         with self._lock:

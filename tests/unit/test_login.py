@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledger_db import Credentials, LoginRefused, ManagerClosed, Password
-from ledger_db.connections.login import Attempt, Logins, Look, Pause, Procedure, Step
+from ledger_db import Credentials, CredentialsUnavailable, LoginRefused, ManagerClosed, Password
+from ledger_db.connections.login import Logins
+from ledger_db.connections.login_steps import Attempt, Look, Pause, Procedure, Step
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.testing import ManualClock, ScriptedSource
@@ -137,6 +138,53 @@ def test_patience_ends() -> None:
     assert "AWSCURRENT and AWSPENDING were tried for 10.0 s" in message
     assert "compare the secret" in message
     assert "pw-" not in message
+
+
+@pytest.mark.parametrize(
+    ("pending", "current", "said"),
+    [
+        (None, V1, "AWSCURRENT was tried for 10.0 s; AWSPENDING has no other"),
+        (
+            PermissionError("denied"),
+            V1,
+            "AWSCURRENT was tried for 10.0 s; AWSPENDING could not be read (PermissionError: denied)",
+        ),
+        (
+            None,
+            CredentialsUnavailable("no"),
+            "what was known was tried for 10.0 s; AWSCURRENT could not be read (CredentialsUnavailable: no)",
+        ),
+    ],
+    ids=["none pending", "denied", "throttled"],
+)
+def test_only_what_was_done_is_told(
+    pending: Exception | None, current: Credentials | Exception, said: str
+) -> None:
+    """Whoever may not read AWSPENDING hears that, and not that it was tried."""
+    source = ScriptedSource(V1, pending=[pending])
+    world = World(source)
+    source.publish("AWSCURRENT", current)
+    with pytest.raises(LoginRefused) as caught:
+        world.log_in()
+
+    assert f"; {said}" in str(caught.value)
+    assert "AWSPENDING were tried" not in str(caught.value)
+
+
+def test_a_start_looks_for_as_long_as_it_may_take() -> None:
+    """Neither patience nor a cool-down of a moment ago ends it, and it ends a little before its time."""
+    world = World(ScriptedSource(V1))
+    with pytest.raises(LoginRefused):
+        world.log_in()
+    began = world.clock()
+
+    with world.logins.starting(timeout_seconds=30.0), pytest.raises(LoginRefused, match=r"for 29\.5 s"):
+        world.log_in()
+
+    assert world.clock() - began == pytest.approx(29.5)
+    world.clock.advance(1.5)
+    with pytest.raises(LoginRefused, match=r"for 10\.0 s"):
+        world.log_in()
 
 
 def test_after_that_the_server_is_left_in_peace() -> None:
