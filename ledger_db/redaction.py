@@ -22,6 +22,9 @@ _TELLTALES = (
     "RandomPassword",
     "Signature",
     "X-Amz-",
+    # What STS gives for a role, and what it asks for.
+    "SecretAccessKey",
+    "WebIdentityToken",
     # Parameters of ElastiCache.
     "Passwords",
     "AuthToken",

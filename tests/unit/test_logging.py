@@ -13,6 +13,8 @@ from ledger_db.redaction import describe, hide_secrets_of_botocore
         ("botocore.parsers", "Response body:\n%r", b'{"SecretString": "c4nary"}'),
         ("botocore.auth", "Signature:\n%s", "c4nary"),
         ("botocore.endpoint", "Sending http request: %s", '{"SecretString": "c4nary"}'),
+        ("botocore.parsers", "Response body:\n%r", b"<SecretAccessKey>c4nary</SecretAccessKey>"),
+        ("botocore.endpoint", "Making request with params: %s", {"WebIdentityToken": "c4nary"}),
     ],
 )
 def test_bodies_and_signatures_are_hidden(
