@@ -33,7 +33,8 @@ _SETTINGS = f"""{_MADE}
 
 Each is read from the environment, or given as an argument of `Settings(...)` under its name in small letters
 and without the prefix: `LEDGER_DB_POOL_SIZE=5` and `Settings(pool_size=5)` are the same. An empty variable
-counts as not set. What is wrong is a `ConfigurationError` that names the variable, and never its value.
+counts as not set. What is wrong is a `ConfigurationError` that names the variable, and never its value. A
+number of seconds is finite, and at most a week (604800) where nothing closer is said.
 
 `LEDGER_DB_PROFILE` changes some defaults, as their column says. What is set by itself goes before it.
 
@@ -47,6 +48,23 @@ AWS itself is configured the AWS way: `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS
 
 | variable | kind | default | meaning |
 |---|---|---|---|
+"""
+
+_FIELDS = """
+## Of a secret
+
+A secret is one JSON object, as AWS documents them for databases. These fields are read, under these names
+only; what is not one of them is nobody's business, unless it looks like a mistake for one that is missing
+(`user`, `dbName`, `auth_token`): that is refused by name, as is a host with a port, a scheme or white space.
+
+| field | of PostgreSQL | of Redis |
+|---|---|---|
+| `username` | needed | `default` if it is not there |
+| `password` | needed | needed |
+| `host` | needed, here or in `LEDGER_DB_DATABASE_HOST` | needed, here or in `LEDGER_DB_REDIS_HOST` |
+| `port` | 5432 if it is not there | 6379 if it is not there |
+| `dbname`, else `database` | `postgres` if neither is there: see `database.not_named` | 0 if neither is there |
+| `engine` | one of PostgreSQL's, if it is there | one of Redis', if it is there |
 """
 
 _SANDBOX = """
@@ -72,7 +90,7 @@ found something. It is 1 for everything else that is to be mended; the message s
 def settings_page() -> str:
     """Return what settings.md has to say."""
     rows = (_row(name, field) for name, field in Settings.model_fields.items())
-    return f"{_SETTINGS}{''.join(rows)}{_SANDBOX}"
+    return f"{_SETTINGS}{''.join(rows)}{_FIELDS}{_SANDBOX}"
 
 
 def command_line_page() -> str:

@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger_db.answers.announcement import DEFAULT_CHANNEL
+from ledger_db.answers.host import why_no_host
 from ledger_db.answers.secret import NOT_PICKLED
 from ledger_db.errors import ConfigurationError
 
@@ -25,6 +26,11 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "test": {"pool": "none", **_ALONE},
 }
 """By profile, what differs from the defaults, which are those of production."""
+
+# Beyond 24 days a socket's time-out does not fit into what the system counts it in; a week is below that, and
+# more than anybody waits for a server.
+MOST_SECONDS: Final = 7 * 86400.0
+"""The most that a number of seconds may be, where it has no closer bound."""
 
 # No host, no user and no options: nothing in it can be secret, and SQLAlchemy has nothing to misunderstand.
 _SQLITE_URL: Final = re.compile(r"sqlite(\+(pysqlite|aiosqlite))?://(/[^?]*)?")
@@ -50,6 +56,7 @@ class Settings(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,
         validate_default=True,
+        allow_inf_nan=False,
     )
 
     profile: Literal["production", "development", "test"] = Field(
@@ -73,9 +80,11 @@ class Settings(BaseSettings):
     )
     database_host: str | None = Field(default=None, description="Goes before the secret's host")
     database_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Goes before the secret's port"
+        default=None, ge=1, le=65535, description="Goes before the secret's port; 5432 if neither is set"
     )
-    database_name: str | None = Field(default=None, description="Goes before the secret's dbname")
+    database_name: str | None = Field(
+        default=None, description="Goes before the secret's dbname; `postgres` if neither is set"
+    )
     database_driver: Literal["psycopg2", "psycopg"] = Field(
         default="psycopg2", description="Driver of `engine`"
     )
@@ -99,16 +108,16 @@ class Settings(BaseSettings):
     pool_size: int = Field(default=5, ge=1, description="Connections that an engine keeps open")
     max_overflow: int = Field(default=10, ge=0, description="Connections beyond that, closed when returned")
     pool_timeout_seconds: float = Field(
-        default=5.0, gt=0, description="How long a request waits for a free connection"
+        default=5.0, gt=0, le=MOST_SECONDS, description="How long a request waits for a free connection"
     )
     pool_recycle_seconds: float = Field(
-        default=1800.0, gt=0, description="Age at which a connection is replaced"
+        default=1800.0, gt=0, le=MOST_SECONDS, description="Age at which a connection is replaced"
     )
     pool_pre_ping: bool = Field(
         default=False, description="Ask the server at each checkout; costs 25 to 40 % of a small request"
     )
     connect_timeout_seconds: float = Field(
-        default=5.0, gt=0, description="How long one connection attempt may take"
+        default=5.0, gt=0, le=MOST_SECONDS, description="How long one connection attempt may take"
     )
     silence_timeout_seconds: float = Field(
         default=15.0,
@@ -119,6 +128,7 @@ class Settings(BaseSettings):
     retry_patience_seconds: float = Field(
         default=10.0,
         ge=0,
+        le=MOST_SECONDS,
         description="How long `run` repeats a transaction that meets conflicts or loses its connection",
     )
     echo: bool = Field(default=False, description="Log each statement, without its parameters")
@@ -132,7 +142,9 @@ class Settings(BaseSettings):
     redis_user: str | None = Field(default=None, description="User, where there is no secret")
     redis_password: SecretStr | None = Field(default=None, description="Password, where there is no secret")
     redis_host: str | None = Field(default=None, description="Goes before the secret's host")
-    redis_port: int | None = Field(default=None, ge=1, le=65535, description="Goes before the secret's port")
+    redis_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Goes before the secret's port; 6379 if neither is set"
+    )
     redis_db: int | None = Field(
         default=None, ge=0, description="Goes before the secret's database number; 0 if neither is set"
     )
@@ -167,6 +179,7 @@ class Settings(BaseSettings):
     refresh_interval_seconds: float = Field(
         default=300.0,
         gt=0,
+        le=MOST_SECONDS,
         description="The longest time between two looks at a secret; jittered by U(1/2, 1)",
     )
     renewal_spread_seconds: float = Field(
@@ -184,10 +197,11 @@ class Settings(BaseSettings):
     login_patience_seconds: float = Field(
         default=10.0,
         gt=0,
+        le=MOST_SECONDS,
         description="How long a refused login looks for newer credentials; a start: as long as it may take",
     )
     startup_timeout_seconds: float = Field(
-        default=30.0, gt=0, description="How long a start may take, all retries included"
+        default=30.0, gt=0, le=MOST_SECONDS, description="How long a start may take, all retries included"
     )
 
     def __init__(self, **values: Any) -> None:
@@ -215,6 +229,24 @@ class Settings(BaseSettings):
     def _preset_by_profile(cls, values: dict[str, Any]) -> dict[str, Any]:
         # The values of the environment and of the arguments are merged by now: either goes before a preset.
         return {**PRESETS.get(str(values.get("profile")), {}), **values}
+
+    @field_validator("*")
+    @classmethod
+    def _as_it_was_meant(cls, value: object) -> object:
+        if isinstance(value, str) and value != value.strip():
+            raise ValueError("has white space around it; remove that")
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and "\x00" in text:
+            raise ValueError("holds the character NUL, which no server accepts")
+        return value
+
+    @field_validator("database_host", "redis_host")
+    @classmethod
+    def _only_a_host(cls, host: str | None, info: ValidationInfo) -> str | None:
+        why_not = host and why_no_host(host, sockets=info.field_name == "database_host")
+        if why_not:
+            raise ValueError(why_not)
+        return host
 
     @field_validator("database_url")
     @classmethod

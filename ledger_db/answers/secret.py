@@ -9,9 +9,11 @@ rotation read it here, so that neither takes what the other one refuses.
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NoReturn, Self
+
+from ledger_db.answers.field_names import look_alike
+from ledger_db.answers.host import why_no_host
 
 Server = Literal["PostgreSQL", "Redis"]
 
@@ -27,7 +29,9 @@ PORTS: Final[Mapping[Server, int]] = {"PostgreSQL": 5432, "Redis": 6379}
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 # AWS's own rotation code connects to "postgres" where a secret names no database.  A dbInstanceIdentifier
 # names the instance, not a database on it.
-_DATABASES: Final[Mapping[Server, str]] = {"PostgreSQL": "postgres", "Redis": "0"}
+DATABASES: Final[Mapping[Server, str]] = {"PostgreSQL": "postgres", "Redis": "0"}
+# JSON can name a half of a pair of UTF-16; a driver's error about it would hold the whole connection string.
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 
 # AWS's own word goes first, as in AWS's own rotation functions.
 ADMINISTRATOR_FIELDS: Final = ("masterarn", "admin_secret_arn")
@@ -106,12 +110,13 @@ class Secret:
     @property
     def password(self) -> Password:
         """The password; its repr is masked."""
-        return Password(self.text("password"))
+        # White space around it may be meant: a server takes it, and says whether it is right.
+        return Password(self.text("password", trimmed=False))
 
     @property
     def host(self) -> str:
         """Name or address of the server."""
-        return self.text("host", expected="a name or address")
+        return self.host_for("Redis" if self.engine in ENGINES["Redis"] else "PostgreSQL")
 
     @property
     def administrator_field(self) -> str | None:
@@ -120,7 +125,7 @@ class Secret:
 
     def check_engine(self, server: Server) -> None:
         """Insist on an engine that is a *server*, where the secret names one."""
-        engine = self.fields.get("engine")
+        _, engine = self._given("engine")
         if engine is not None and (not isinstance(engine, str) or engine.lower() not in ENGINES[server]):
             raise self.problem("engine", f"one of {', '.join(sorted(ENGINES[server]))} for {server}")
 
@@ -136,18 +141,26 @@ class Secret:
         _ = self.username_for(server), self.password, self.port(server), self.database(server)
         # A cluster of Redis is named node by node.
         if self.fields.get("nodes") is None:
-            _ = self.host
+            _ = self.host_for(server)
 
     def username_for(self, server: Server) -> str:
         """Return who logs in to a *server*."""
         # An ElastiCache AUTH token and Redis' requirepass belong to the user "default".
-        if server == "Redis" and self.fields.get("username") is None:
+        if server == "Redis" and self._given("username")[1] is None:
             return "default"
         return self.text("username")
 
+    def host_for(self, server: Server, *, expected: str = "a name or address") -> str:
+        """Return the name or address of a *server*; of PostgreSQL it may be the folder of a socket."""
+        host = self.text("host", expected=expected, trimmed=False)
+        why_not = why_no_host(host, sockets=server == "PostgreSQL")
+        if why_not is not None:
+            raise SecretProblem(f"secret {self.name!r}: field 'host' {why_not}")
+        return host
+
     def port(self, server: Server) -> int:
         """Return the TCP port, which is stored as number or as text; the usual one if none is."""
-        port = self.fields.get("port")
+        _, port = self._given("port")
         if port is None:
             return PORTS[server]
         if isinstance(port, str) and _NUMBER.fullmatch(port.strip()):
@@ -159,31 +172,59 @@ class Secret:
 
     def database(self, server: Server) -> str:
         """Return the name of the database, of Redis the number as text; the usual one if none is named."""
-        for name in ("dbname", "database"):
-            value = self.fields.get(name)
-            if server == "Redis" and isinstance(value, int) and not isinstance(value, bool):
-                value = str(value)
-            if server == "Redis" and value is not None:
-                if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-                    raise self.problem(name, "the number of a Redis database, or nothing")
-                return value
-            if value is not None:
-                return self.text(name)
-        return _DATABASES[server]
+        name, value = self._given("dbname", "database")
+        if value is None:
+            return DATABASES[server]
+        if server == "PostgreSQL":
+            return self.text(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+            raise self.problem(name, "the number of a Redis database, or nothing")
+        return value
 
-    def text(self, name: str, *, expected: str = "a non-empty text") -> str:
+    @property
+    def names_database(self) -> bool:
+        """Whether it says which database is meant."""
+        return self._given("dbname", "database")[1] is not None
+
+    def text(self, name: str, *, expected: str = "a non-empty text", trimmed: bool = True) -> str:
         """
         Return the text of the field *name*.
 
+        Args:
+            name: Of the field.
+
+            expected: What it should be, for the message.
+
+            trimmed: Whether white space around it is a mistake.
+
         Raises:
-            SecretProblem: It is missing, or is no text.
+            SecretProblem: It is missing, or is no text that a server could have been given.
         """
-        found = self.fields.get(name)
+        _, found = self._given(name)
         if not isinstance(found, str) or not found:
             raise self.problem(name, expected)
         if "\x00" in found:
             raise self.problem(name, "a text without the character NUL, which no server accepts")
+        if _HALVES.search(found):
+            raise self.problem(name, "whole characters; a half of one cannot be sent")
+        if trimmed and found != found.strip():
+            raise self.problem(name, "a text without white space around it")
         return found
+
+    def _given(self, *names: str) -> tuple[str, Any]:
+        """Return which of *names* is there, and what it holds; None if it is there in no spelling."""
+        for name in names:
+            if self.fields.get(name) is not None:
+                return name, self.fields[name]
+        meant = next((meant for name in names if (meant := look_alike(name, self.fields))), None)
+        if meant is not None:
+            raise SecretProblem(
+                f"secret {self.name!r}: field {names[0]!r} is missing, and {meant!r} is not read in its "
+                f"place; rename that to {names[0]!r}"
+            )
+        return names[0], None
 
     def problem(self, name: str, expected: str) -> SecretProblem:
         """Return what to raise for the field *name*; *expected* must not tell what is in it."""
@@ -208,14 +249,29 @@ def secret_in(answer: Mapping[str, Any], *, name: str) -> Secret:
     text, version = answer.get("SecretString", answer.get("SecretBinary")), answer.get("VersionId")
     if not isinstance(text, str | bytes) or not isinstance(version, str):
         raise AnswerProblem("Secrets Manager answered GetSecretValue with something else")
-    fields: object = None
-    # Nothing is raised in place of these errors while they are handled: they carry the whole secret as an
-    # attribute, and a new one would hold on to them as its context.
-    with suppress(ValueError, RecursionError):
-        fields = json.loads(text)
+    fields, why_not = _parsed(text)
     if not isinstance(fields, dict):
         raise SecretProblem(
-            f"secret {name!r}: expected a JSON object with at least 'username' and 'password', in the shape "
-            "that AWS documents for database secrets"
+            f"secret {name!r}: {why_not}; expected a JSON object with at least 'username' and 'password', in "
+            "the shape that AWS documents for database secrets"
         )
     return Secret(name, version, fields)
+
+
+def _parsed(text: str | bytes) -> tuple[object, str]:
+    """Return what the JSON in *text* says, and why that is no object, if it is none."""
+    # Nothing is raised in place of these errors while they are handled: they carry the whole secret as an
+    # attribute, and a new one would hold on to them as its context.
+    try:
+        found: object = json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
+    except RecursionError:
+        return None, "it is nested too deeply"
+    except UnicodeDecodeError:
+        return None, "it is no text in UTF-8"
+    except json.JSONDecodeError:
+        return None, "it is no JSON" if text.strip() else "it is empty"
+    except ValueError:
+        return None, "it has a number of thousands of digits"
+    if isinstance(found, str):
+        return None, "it is JSON in quotes" if found.lstrip().startswith("{") else "it is one text"
+    return found, "it is one value, or a list"

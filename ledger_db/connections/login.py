@@ -365,10 +365,16 @@ class _Login:
         error = LoginRefused(
             f"{_who(current)} was refused: {cause} (version {current.version} of {source}; "
             f"{others if self._provider.rotates else 'it has no other version'}); "
-            "compare the secret with the server's user, and look for a rotation that is stuck"
+            f"{_advice(current)}"
         )
         error.__cause__ = self._refusal
         return error
+
+
+def _advice(credentials: Credentials) -> str:
+    if credentials.password != credentials.password.strip():
+        return "its password has white space around it; remove that from the secret, unless it is meant"
+    return "compare the secret with the server's user, and look for a rotation that is stuck"
 
 
 def _who(credentials: Credentials) -> str:

@@ -114,6 +114,7 @@ class PostgresServer:
 
     def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
         """Connect and ask for a row; see `startup.check`."""
+        self._tell_database()
         # Whoever waits for this may give up and close everything before a slow login ends: its connection is
         # then closed on return, as the credentials were retired.
         with self._logins.starting(timeout_seconds=timeout_seconds):
@@ -127,6 +128,7 @@ class PostgresServer:
             by_the_other = partial(self.check, timeout_seconds=timeout_seconds)
             await async_in_thread(by_the_other, name="ledger_db-startup")
             return
+        self._tell_database()
         engine = self.async_engine
         with self._logins.starting(timeout_seconds=timeout_seconds):
             await async_check(
@@ -186,6 +188,17 @@ class PostgresServer:
         for engine in self.made:
             keep_for_good(engine.pool)
             engine.dispose(close=False)
+
+    def _tell_database(self) -> None:
+        # Whoever has misspelt the field would else read, and write, in a database that was never meant.
+        current, source = self.provider.current, self.provider.status.source
+        if not current.names_database:
+            log.warning(
+                "database.not_named",
+                source=source,
+                database=current.database,
+                cause=f"neither {source} nor LEDGER_DB_DATABASE_NAME says which; took {current.database}",
+            )
 
     def _where(self) -> str:
         current = self.provider.current

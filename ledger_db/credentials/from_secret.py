@@ -56,17 +56,13 @@ def credentials_from(
 
 def _read(secret: Secret, server: Server, address: Address) -> Credentials:
     secret.check_engine(server)
+    elsewhere = f"a name or address, here or in {_HOST_SETTINGS[server]}"
     return Credentials(
         username=secret.username_for(server),
         password=secret.password,
         version=secret.version,
-        host=address.host or _host(secret, server),
+        host=address.host or secret.host_for(server, expected=elsewhere),
         port=address.port or secret.port(server),
         database=address.database or secret.database(server),
+        names_database=address.database is not None or secret.names_database,
     )
-
-
-def _host(secret: Secret, server: Server) -> str:
-    if secret.fields.get("host") is None:
-        raise secret.problem("host", f"a name or address, here or in {_HOST_SETTINGS[server]}")
-    return secret.host

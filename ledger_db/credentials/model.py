@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ledger_db.answers.host import why_no_host
 from ledger_db.answers.secret import Password
+from ledger_db.errors import CredentialsInvalid
 
 Stage = Literal["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"]
 """A staging label of Secrets Manager; sources without labels know only ``AWSCURRENT``."""
@@ -24,7 +26,7 @@ class Credentials:
 
         version: Opaque name of the secret's version.  Equal versions are equal credentials.
 
-        host: Name or address of the server.
+        host: Name or address of the server; empty where there is none, as for SQLite.
 
         port: TCP port of the server.
 
@@ -35,6 +37,11 @@ class Credentials:
             in good standing (tokens that only open the door).
 
         expires_at: POSIX seconds after which the server refuses them; None for never.
+
+        names_database: Whether somebody has named the database; if not, it is the usual one of the server.
+
+    Raises:
+        CredentialsInvalid: No server can have that host, or take one of the texts.
     """
 
     __module__ = "ledger_db"
@@ -47,12 +54,26 @@ class Credentials:
     database: str
     stamp: str = ""
     expires_at: float | None = None
+    names_database: bool = True
 
     def __post_init__(self) -> None:
+        if self.host:
+            checked_host(self.host)
+        for name in ("username", "password", "database"):
+            if "\x00" in getattr(self, name):
+                raise CredentialsInvalid(f"{name} holds the character NUL, which no server accepts; mend it")
         # Frozen: what a caller passed as a plain string is masked here, once, for everybody after.
         object.__setattr__(self, "password", Password(self.password))
         if not self.stamp:
             object.__setattr__(self, "stamp", self.version)
+
+
+def checked_host(host: str) -> str:
+    """Return *host*; CredentialsInvalid if no server can have it, as no waiting will help."""
+    why_not = why_no_host(host, sockets=True)
+    if why_not is not None:
+        raise CredentialsInvalid(f"host {why_not}; mend it where it comes from")
+    return host
 
 
 class CredentialSource(Protocol):

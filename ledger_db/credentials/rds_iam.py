@@ -6,8 +6,8 @@ from typing import Any
 
 from ledger_db.answers.aws_client import make_client
 from ledger_db.answers.aws_errors import refusal_of
-from ledger_db.answers.secret import Password
-from ledger_db.credentials.model import Credentials, Stage
+from ledger_db.answers.secret import DATABASES, Password
+from ledger_db.credentials.model import Credentials, Stage, checked_host
 
 TOKEN_LIFETIME_SECONDS = 900.0
 """RDS accepts a token for 15 minutes (Amazon RDS User Guide, "IAM database authentication")."""
@@ -34,7 +34,7 @@ class RdsIamSource:
         host: str,
         *,
         port: int = 5432,
-        database: str = "postgres",
+        database: str | None = None,
         region: str | None = None,
         sign: Signer | None = None,
         now: Callable[[], float] = time.time,
@@ -49,7 +49,7 @@ class RdsIamSource:
 
             port: TCP port.
 
-            database: Database to connect to.
+            database: Database to connect to; ``postgres`` if None.
 
             region: AWS region of the server; from the environment if None.
 
@@ -58,7 +58,7 @@ class RdsIamSource:
             now: POSIX time in seconds.
         """
         self._username = username
-        self._host = host
+        self._host = checked_host(host)
         self._port = port
         self._database = database
         self._region = region
@@ -89,7 +89,8 @@ class RdsIamSource:
             version=f"token-{signed_at:.3f}",
             host=self._host,
             port=self._port,
-            database=self._database,
+            database=self._database or DATABASES["PostgreSQL"],
+            names_database=self._database is not None,
             stamp=self.name,
             expires_at=signed_at + TOKEN_LIFETIME_SECONDS,
         )

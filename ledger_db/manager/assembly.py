@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from ledger_db.answers.secret import Password
+from ledger_db.answers.secret import DATABASES, PORTS, Password
 from ledger_db.connections.engines import EngineOptions
 from ledger_db.connections.postgres_server import Drivers, PostgresServer
 from ledger_db.credentials.from_secret import Address
@@ -138,10 +138,20 @@ def _database_source(settings: Settings) -> CredentialSource | None:
     user, host = settings.database_user, settings.database_host
     if not user or not host:
         return None
-    port, database = settings.database_port or 5432, settings.database_name or "postgres"
+    port, database = settings.database_port or PORTS["PostgreSQL"], settings.database_name
     if settings.database_iam_auth:
         return RdsIamSource(user, host, port=port, database=database)
-    return _static(user, settings.database_password, host, port, database)
+    return StaticSource(
+        Credentials(
+            user,
+            _given(settings.database_password),
+            "settings",
+            host,
+            port,
+            database or DATABASES["PostgreSQL"],
+            names_database=database is not None,
+        )
+    )
 
 
 def _redis_source(settings: Settings) -> CredentialSource | None:
@@ -151,15 +161,17 @@ def _redis_source(settings: Settings) -> CredentialSource | None:
         return SecretsManagerSource(settings.redis_secret_id, "Redis", address=address)
     if settings.redis_host is None:
         return None
-    return _static(
-        settings.redis_user or "default",
-        settings.redis_password,
-        settings.redis_host,
-        settings.redis_port or 6379,
-        database or "0",
+    return StaticSource(
+        Credentials(
+            settings.redis_user or "default",
+            _given(settings.redis_password),
+            "settings",
+            settings.redis_host,
+            settings.redis_port or PORTS["Redis"],
+            database or DATABASES["Redis"],
+        )
     )
 
 
-def _static(user: str, password: SecretStr | None, host: str, port: int, database: str) -> StaticSource:
-    given = Password(password.get_secret_value() if password else "")
-    return StaticSource(Credentials(user, given, "settings", host, port, database))
+def _given(password: SecretStr | None) -> Password:
+    return Password(password.get_secret_value() if password else "")

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ledger_db.answers.host import why_no_host
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     import redis
 
 _DEFAULT_USER = "default"
-_PORT = re.compile(r"[0-9]{1,5}")
+# An address of IPv6 needs its brackets only here.
+_NODE = re.compile(r"(?:\[(?P<bare>[^\]]*)\]|(?P<host>[^:]*)):(?P<port>[0-9]{1,5})")
 # Of one connection attempt, and of one answer.
 _MOST_SECONDS = 5.0
 _KNOCK_SECONDS = 0.5
@@ -48,7 +50,7 @@ def nodes_of(secret: Secret) -> tuple[Node, ...]:
     """
     named = secret.fields.get("nodes")
     if named is None:
-        return (Node(secret.host, secret.port("Redis")),)
+        return (Node(secret.host_for("Redis"), secret.port("Redis")),)
     if not isinstance(named, list) or not named:
         raise _nodes_problem(secret)
     return tuple(_node(secret, text) for text in named)
@@ -60,10 +62,14 @@ def user_of(secret: Secret) -> str:
 
 
 def _node(secret: Secret, text: object) -> Node:
-    host, _, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    if not host or not _PORT.fullmatch(port):
+    found = _NODE.fullmatch(text) if isinstance(text, str) else None
+    if found is None or not 0 < int(found["port"]) < 65536:
         raise _nodes_problem(secret)
-    return Node(host, int(port))
+    node = Node(found["bare"] or found["host"] or "", int(found["port"]))
+    why_not = why_no_host(node.host)
+    if why_not is not None:
+        raise SecretProblem(f"field 'nodes' of secret {secret.name!r}: the host of one {why_not}")
+    return node
 
 
 def _nodes_problem(secret: Secret) -> SecretProblem:

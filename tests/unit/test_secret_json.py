@@ -150,6 +150,104 @@ def test_what_is_no_json_object_does_not_leak_either(text: str | bytes) -> None:
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("", "empty"),
+        ("hunter2", "no JSON"),
+        ('"hunter2"', "one text"),
+        (json.dumps(json.dumps(FULL)), "JSON in quotes"),
+        ("[1]", "a list"),
+        (b"\xff\xff", "UTF-8"),
+        ('{"deep": ' + "[" * 100_000, "nested too deeply"),
+        ('{"port": ' + "9" * 5000 + "}", "thousands of digits"),
+    ],
+)
+def test_the_likely_mistake_is_named(text: str | bytes, mistake: str) -> None:
+    """Whoever has to mend the secret does not have to guess what is wrong with it."""
+    with pytest.raises(CredentialsInvalid, match=f"'s/1': it .*{mistake}; expected a JSON object"):
+        read(text)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_secret() -> None:
+    """An editor of Windows puts it in front; as text it is read as it is in SecretBinary."""
+    assert read(f"\ufeff{json.dumps(FULL)}").username == "app"
+    assert read(f"\ufeff{json.dumps(FULL)}".encode()).username == "app"
+
+
+@pytest.mark.parametrize(
+    ("server", "right", "wrong"),
+    [
+        ("PostgreSQL", "username", "user"),
+        ("PostgreSQL", "username", "Username"),
+        ("PostgreSQL", "username", "DB_USER"),
+        ("PostgreSQL", "password", "PASSWORD"),
+        ("PostgreSQL", "password", "pwd"),
+        ("PostgreSQL", "host", "endpoint"),
+        ("PostgreSQL", "host", "Host"),
+        ("PostgreSQL", "port", "Port"),
+        ("PostgreSQL", "dbname", "dbName"),
+        ("PostgreSQL", "dbname", "DBName"),
+        ("PostgreSQL", "dbname", "databaseName"),
+        ("PostgreSQL", "dbname", "Database"),
+        ("PostgreSQL", "dbname", "db"),
+        ("PostgreSQL", "engine", "Engine"),
+        ("Redis", "username", "user"),
+        ("Redis", "password", "auth_token"),
+        ("Redis", "password", "authToken"),
+        ("Redis", "port", "PORT"),
+        ("Redis", "dbname", "db"),
+    ],
+)
+def test_a_field_of_another_name_is_not_passed_over(server: Server, right: str, wrong: str) -> None:
+    """What was meant is named with what it should be called, instead of a default taken without a word."""
+    full = FULL if server == "PostgreSQL" else {**FULL, "engine": "redis", "dbname": "1"}
+    renamed = {wrong if name == right else name: value for name, value in full.items()}
+
+    with pytest.raises(CredentialsInvalid, match=f"'s/1'.*{wrong!r}.* rename that to ") as caught:
+        read(renamed, server)
+
+    assert f"{right!r}" in str(caught.value) or right == "dbname"
+    assert CANARY not in str(caught.value)
+
+
+def test_a_field_of_another_name_is_nobodys_business_where_the_right_one_is_there() -> None:
+    """AWS adds fields as it likes, and what the settings say needs no field at all."""
+    both = {**FULL, "user": "x", "Password": "y", "endpoint": "z", "db": 1}
+    bare = {"username": "a", "password": "b", "dbName": "x", "endpoint": "y", "Port": 1}
+
+    assert read(both).username == "app"
+    assert read(bare, host="h", port=1, database="d").database == "d"
+
+
+@pytest.mark.parametrize("server", ["PostgreSQL", "Redis"])
+@pytest.mark.parametrize("field", ["username", "dbname"])
+def test_white_space_around_a_field_is_a_mistake(server: Server, field: str) -> None:
+    """It is seen in no console, and the server would speak of a user or database that looks right."""
+    for odd in (f" {FULL[field]}", f"{FULL[field]}\n"):
+        with pytest.raises(CredentialsInvalid, match=f"'{field}'"):
+            read({**FULL, "engine": None, field: odd}, server)
+
+
+@pytest.mark.parametrize("field", ["username", "password", "host", "dbname"])
+def test_half_a_character_is_refused_by_field(field: str) -> None:
+    """No driver can send it, and the error of one that tries holds the whole connection string."""
+    with pytest.raises(CredentialsInvalid, match=f"'{field}'") as caught:
+        read({**FULL, field: f"{CANARY}\ud800"})
+
+    assert CANARY not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_whether_the_database_was_named_is_known() -> None:
+    """By the secret or by the settings; where neither says which, the usual one is taken."""
+    bare = {"username": "a", "password": "b", "host": "h", "dbClusterIdentifier": "prod"}
+
+    assert read(FULL).names_database
+    assert read(bare, database="ledger").names_database
+    assert not read(bare).names_database
+
+
 @pytest.mark.parametrize("database", [-1, "-1", "one", "", True])
 def test_a_redis_database_is_a_number_from_zero(database: object) -> None:
     """Whether it is written as number or as text."""

@@ -1,5 +1,7 @@
 """Are settings read, checked, and kept to themselves?"""
 
+import math
+
 import pytest
 
 from ledger_db import ConfigurationError, Settings
@@ -36,6 +38,32 @@ def test_a_wrong_setting_is_named(values: dict[str, object], named: str) -> None
     """The message names the variable to mend; a typing error in a name is one too."""
     with pytest.raises(ConfigurationError, match=named):
         Settings(**values)
+
+
+@pytest.mark.parametrize("seconds", [math.inf, -math.inf, math.nan, 3e10, 1e308, -1.0, "inf", "nan", "1e999"])
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name.endswith("_seconds")])
+def test_a_duration_without_an_end_is_refused_by_name(name: str, seconds: object) -> None:
+    """No clock, socket or driver can count it, and a thread that waits for it would die of that."""
+    with pytest.raises(ConfigurationError, match=f"LEDGER_DB_{name.upper()}: "):
+        Settings(**{name: seconds})
+
+
+@pytest.mark.parametrize(
+    "name", ["database_secret_id", "database_name", "redis_user", "database_sslrootcert"]
+)
+def test_white_space_around_a_text_is_refused_by_name(name: str) -> None:
+    """A name that looks right in every message would be looked for in vain."""
+    with pytest.raises(ConfigurationError, match=f"LEDGER_DB_{name.upper()}: has white space around it"):
+        Settings(**{name: "ledger "})
+
+
+@pytest.mark.parametrize(
+    "name", ["database_secret_id", "database_user", "database_password", "redis_password"]
+)
+def test_the_character_nul_is_refused_by_name(name: str) -> None:
+    """No variable can hold it; an argument can."""
+    with pytest.raises(ConfigurationError, match=f"LEDGER_DB_{name.upper()}: .*NUL"):
+        Settings(**{name: "a\x00b"})
 
 
 @pytest.mark.parametrize(
