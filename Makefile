@@ -30,7 +30,7 @@ check: setup ## Format, lint, types, layers, docs: what CI runs first
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_typing.py
 
-cases: setup ## What is known to fail and not mended yet, one script each; CASES=credentials/saturated_pool
+cases: setup ## What is known to fail and not mended yet, one script each; CASES=stand_in/pending_label
 	$(BIN)/python -m tests.cases $(CASES)
 
 drill: setup ## Rotations and outages under load until the figures are convincing; ROTATIONS=100 SECONDS=60

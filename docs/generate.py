@@ -63,7 +63,7 @@ only; what is not one of them is nobody's business, unless it looks like a mista
 | `password` | needed | needed |
 | `host` | needed, here or in `LEDGER_DB_DATABASE_HOST` | needed, here or in `LEDGER_DB_REDIS_HOST` |
 | `port` | 5432 if it is not there | 6379 if it is not there |
-| `dbname`, else `database` | `postgres` if neither is there: see `database.not_named` | 0 if neither is there |
+| `dbname`, else `database` | `postgres` if neither is there: `database.not_named` | 0 if neither is there |
 | `engine` | one of PostgreSQL's, if it is there | one of Redis', if it is there |
 """
 

@@ -64,14 +64,13 @@ def make_client(
 
         endpoint_url: Where to find the service; as the environment says if None.
 
-        key: Both halves of the key, for a stand-in that checks no signature; the AWS way if None.
+        key: Both halves of the key, for a stand-in that checks no signature; the AWS way if None.  What the
+            environment says about AWS then counts for nothing: a proxy, a profile.
     """
     hide_secrets_of_botocore()
-    import boto3.session  # noqa: PLC0415 - as above
-    import botocore.session  # noqa: PLC0415 - as above
     from botocore.config import Config  # noqa: PLC0415 - as above
 
-    core = botocore.session.get_session()
+    core = _core_session(key)
     # For STS too, asked for the role's credentials: it would have 60 s for each of five answers.
     core.set_default_client_config(
         Config(
@@ -79,21 +78,39 @@ def make_client(
             read_timeout=read_timeout_seconds,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS_FOR_CREDENTIALS},
             tcp_keepalive=True,
+            # None is for what the environment says.
+            proxies=None if key is None else {},
         )
     )
     config = Config(retries={"mode": "standard", "total_max_attempts": attempts})
     follow(core)
-    # A session of its own: the default one is shared, and making clients from it is not thread-safe.
-    session = boto3.session.Session(
-        botocore_session=core,
-        aws_access_key_id=key,
-        aws_secret_access_key=key,
-        region_name=region or os.environ.get("AWS_REGION") or None,
-    )
+    session = _session(core, region or os.environ.get("AWS_REGION") or None, key)
     if key is None:
         _ask_agent_quickly(core)
         tell(giver(os.environ, core.get_scoped_config()))
-    return session.client(service, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload] # by name
+    return session.client(service, endpoint_url=endpoint_url, config=config)
+
+
+def _core_session(key: str | None) -> Any:
+    """Return botocore's session; with a *key*, one to which the environment and its files say nothing."""
+    import botocore.session  # noqa: PLC0415 - as above
+
+    if key is None:
+        return botocore.session.get_session()
+    # By name: where it stands in files, in the environment, what there is without, and how it is read.
+    known = botocore.session.Session.SESSION_VARIABLES.items()
+    nowhere = {name: (None, None, usual, convert) for name, (_, _, usual, convert) in known}
+    nowhere |= dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    return botocore.session.Session(session_vars=nowhere)
+
+
+def _session(core: Any, region: str | None, key: str | None) -> Any:
+    """Return a session of its own: the default one is shared, and making clients of it is not thread-safe."""
+    import boto3.session  # noqa: PLC0415 - as above
+
+    return boto3.session.Session(
+        botocore_session=core, aws_access_key_id=key, aws_secret_access_key=key, region_name=region
+    )
 
 
 def _ask_agent_quickly(core: Any) -> None:

@@ -286,6 +286,8 @@ def _libpq_arguments(options: EngineOptions) -> dict[str, Any]:
     return {
         "application_name": options.application_name,
         "target_session_attrs": options.target,
+        # A PGHOSTADDR of the environment would go before the secret's host, and be offered its password.
+        "hostaddr": "",
         # libpq counts whole seconds, and takes 0 for "for ever".
         "connect_timeout": max(1, round(options.connect_timeout_seconds)),
         **libpq_silence(options.silence_timeout_seconds),

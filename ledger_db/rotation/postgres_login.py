@@ -68,6 +68,8 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline) -> Any:
     try:
         return psycopg2.connect(
             host=secret.host,
+            # A PGHOSTADDR of the environment would go before it.
+            hostaddr="",
             port=secret.port("PostgreSQL"),
             user=secret.username,
             password=secret.password,

@@ -8,27 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 from ledger_db.errors import ManagerClosed
 from ledger_db.sandbox import rotate, seed
 from ledger_db.sandbox.control import SupervisorProcess
-from ledger_db.sandbox.processes import Account
+from ledger_db.sandbox.environment import PROFILE_FILE, environment_of
+from ledger_db.sandbox.processes import Account, write_private
 from ledger_db.sandbox.servers import PostgresServer, RedisServer, SecretsManagerServer
 from ledger_db.sandbox.tls import TLSFiles
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
-
-# Empty counts as not set.  Left as they are in somebody's shell they would lead elsewhere, in part: these
-# servers' passwords would be tried on a server of theirs.
-_NOBODY_ELSES = dict.fromkeys(
-    [
-        f"LEDGER_DB_{name}"
-        for name in (
-            *("DATABASE_URL", "DATABASE_USER", "DATABASE_PASSWORD", "DATABASE_HOST", "DATABASE_PORT"),
-            *("DATABASE_NAME", "DATABASE_IAM_AUTH", "DATABASE_SSLMODE", "DATABASE_SSLROOTCERT"),
-            *("REDIS_USER", "REDIS_PASSWORD", "REDIS_HOST", "REDIS_PORT", "REDIS_DB"),
-            *("REDIS_TLS", "REDIS_TLS_CA_FILE"),
-        )
-    ],
-    "",
-)
 
 
 class Sandbox:
@@ -149,30 +135,21 @@ class Sandbox:
 
         An empty value is for a variable that must not be set.
         """
-        security = {}
-        if self.tls is not None:
-            security = {
-                "LEDGER_DB_DATABASE_SSLMODE": "verify-full",
-                "LEDGER_DB_DATABASE_SSLROOTCERT": str(self.tls.ca_file),
-                "LEDGER_DB_REDIS_TLS": "true",
-                "LEDGER_DB_REDIS_TLS_CA_FILE": str(self.tls.ca_file),
-            }
-        return {
-            **_NOBODY_ELSES,
+        own = {
             "LEDGER_DB_DATABASE_SECRET_ID": self.database_secret_id,
             "LEDGER_DB_REDIS_SECRET_ID": self.redis_secret_id,
             # Servers of one machine have no fleet to spare; what a rotation does is to be seen at once.
             "LEDGER_DB_RENEWAL_SPREAD_SECONDS": "0",
             "LEDGER_DB_ANNOUNCEMENT_SPREAD_SECONDS": "0",
-            **security,
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": self.secrets_manager.url,
-            "AWS_REGION": rotate.REGION,
-            "AWS_DEFAULT_REGION": rotate.REGION,
-            "AWS_ACCESS_KEY_ID": rotate.DUMMY_KEY,
-            "AWS_SECRET_ACCESS_KEY": rotate.DUMMY_KEY,
-            # Without it boto3 looks for a machine of AWS's around it, and waits.
-            "AWS_EC2_METADATA_DISABLED": "true",
         }
+        if self.tls is not None:
+            own |= {
+                "LEDGER_DB_DATABASE_SSLMODE": "verify-full",
+                "LEDGER_DB_DATABASE_SSLROOTCERT": str(self.tls.ca_file),
+                "LEDGER_DB_REDIS_TLS": "true",
+                "LEDGER_DB_REDIS_TLS_CA_FILE": str(self.tls.ca_file),
+            }
+        return environment_of(self.secrets_manager.url, self.directory, own)
 
     def client(self) -> "SecretsManagerClient":
         """Return a boto3 client for the Secrets Manager stand-in; the caller closes it."""
@@ -232,6 +209,7 @@ class Sandbox:
         self.tls = None if tls is None else TLSFiles(**{name: Path(path) for name, path in tls.items()})
         ca_file = None if self.tls is None else self.tls.ca_file
         self.directory = Path(report["folder"])
+        write_private(self.directory / PROFILE_FILE, "[default]\n")
         self.seconds_to_start = report["seconds"]
         self.postgres = PostgresServer(
             host=report["host"],

@@ -74,6 +74,8 @@ class PostgresServer:
         )
         parameters: dict[str, Any] = {
             "host": self.host,
+            # A shell's PGHOSTADDR would go before the host.
+            "hostaddr": "",
             "port": self.port,
             "dbname": self.database,
             "user": self.admin_user,
