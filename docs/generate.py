@@ -34,7 +34,8 @@ _SETTINGS = f"""{_MADE}
 Each is read from the environment, or given as an argument of `Settings(...)` under its name in small letters
 and without the prefix: `LEDGER_DB_POOL_SIZE=5` and `Settings(pool_size=5)` are the same. An empty variable
 counts as not set. What is wrong is a `ConfigurationError` that names the variable, and never its value. A
-number of seconds is finite, and at most a week (604800) where nothing closer is said.
+number of seconds is finite, and at most a week (604800) where nothing closer is said. A variable that is
+misspelt is told in the log as `settings.unknown`, with the nearest name; an argument is refused.
 
 `LEDGER_DB_PROFILE` changes some defaults, as their column says. What is set by itself goes before it.
 

@@ -5,6 +5,7 @@ Every setting is read from ``LEDGER_DB_<NAME>``.  AWS itself is configured the A
 AWS_PROFILE, AWS_ENDPOINT_URL and the rest are boto3's, never names of our own.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, Self
@@ -16,6 +17,7 @@ from ledger_db.answers.announcement import DEFAULT_CHANNEL
 from ledger_db.answers.host import why_no_host
 from ledger_db.answers.secret import NOT_PICKLED
 from ledger_db.errors import ConfigurationError
+from ledger_db.variables import tell_unknown
 
 _ALONE: Final[Mapping[str, Any]] = {"renewal_spread_seconds": 0.0, "announcement_spread_seconds": 0.0}
 
@@ -205,6 +207,7 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
+        tell_unknown(os.environ, type(self).model_fields)
         problems = ""
         try:
             super().__init__(**values)

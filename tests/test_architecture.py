@@ -26,6 +26,7 @@ TOOLS: dict[str, frozenset[str] | None] = {
     "backoff": frozenset(),
     "forking": frozenset(),
     "background": frozenset({"errors"}),
+    "variables": frozenset({"event_log"}),
 }
 
 # What each room may import of ours besides itself and the tools; None is everything.  A name with a dot is

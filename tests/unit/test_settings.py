@@ -1,10 +1,16 @@
 """Are settings read, checked, and kept to themselves?"""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
 from ledger_db import ConfigurationError, Settings
+from ledger_db.variables import OTHERS
+from tests.support.events import fields_of
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +52,65 @@ def test_a_duration_without_an_end_is_refused_by_name(name: str, seconds: object
     """No clock, socket or driver can count it, and a thread that waits for it would die of that."""
     with pytest.raises(ConfigurationError, match=f"LEDGER_DB_{name.upper()}: "):
         Settings(**{name: seconds})
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("LEDGER_DB_POOL_SIEZ", "LEDGER_DB_POOL_SIZE"),
+        ("LEDGER_DB_DATABASE_SECRET", "LEDGER_DB_DATABASE_SECRET_ID"),
+        ("LEDGER_DB_CONNECT_TIMEOUT", "LEDGER_DB_CONNECT_TIMEOUT_SECONDS"),
+        ("LEDGER_DB_ROTATION_SECRET", "LEDGER_DB_ROTATION_SECRETS"),
+        ("LEDGER_DB__REDIS_TLS", "LEDGER_DB_REDIS_TLS"),
+        ("ledger_db_redis_tsl", "LEDGER_DB_REDIS_TLS"),
+        ("LEDGER_DB_QUUX", None),
+    ],
+)
+def test_a_misspelt_variable_is_told_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, nearest: str | None
+) -> None:
+    """A default that is taken in its place is not taken without a word; the value is not repeated."""
+    monkeypatch.setenv(variable, "c4nary!")
+    Settings()
+
+    (record,) = caplog.records
+    told = fields_of(record)
+    assert (told["event"], told["variable"], told["nearest"]) == ("settings.unknown", variable, nearest)
+    assert record.levelname == "WARNING"
+    assert nearest is None or nearest in record.getMessage()
+    assert "c4nary" not in record.getMessage()
+
+
+def test_what_others_read_is_no_mistake(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor is a setting in small letters, nor a variable that is empty, nor one of another prefix."""
+    for name in OTHERS:
+        monkeypatch.setenv(f"LEDGER_DB_{name}", "x")
+    for name, value in {"ledger_db_pool_size": "3", "LEDGER_DB_NONE": "", "LEDGER_DBA": "x"}.items():
+        monkeypatch.setenv(name, value)
+    Settings()
+
+    assert caplog.records == []
+
+
+def test_every_variable_that_is_read_is_known() -> None:
+    """Whatever names a variable, the documents and deployments too, names one that is read."""
+    known = {f"LEDGER_DB_{name}" for name in (*OTHERS, *map(str.upper, Settings.model_fields))}
+    files = [
+        path
+        for folder in ("ledger_db", "docs", "infra", "localstack", "examples", "benchmarks")
+        for path in (PROJECT / folder).rglob("*")
+        if path.suffix in {".py", ".md", ".yaml", ".yml", ".tf", ".sh"}
+    ]
+    named = {
+        name
+        for path in (*files, PROJECT / "README.md", PROJECT / "Makefile")
+        for name in re.findall(r"\bLEDGER_DB_(?:[A-Z]+_)*[A-Z]+\b(?!_)", path.read_text(encoding="utf-8"))
+    }
+
+    assert named - known == set()
+    assert {f"LEDGER_DB_{name}" for name in ("PG_BIN", "ROTATION_SECRETS", "POOL_SIZE")} <= named
 
 
 @pytest.mark.parametrize(
