@@ -84,7 +84,7 @@ def make_client(
     )
     config = Config(retries={"mode": "standard", "total_max_attempts": attempts})
     follow(core)
-    session = _session(core, region or os.environ.get("AWS_REGION") or None, key)
+    session = make_session(region or os.environ.get("AWS_REGION") or None, key=key, core=core)
     if key is None:
         _ask_agent_quickly(core)
         tell(giver(os.environ, core.get_scoped_config()))
@@ -104,10 +104,20 @@ def _core_session(key: str | None) -> Any:
     return botocore.session.Session(session_vars=nowhere)
 
 
-def _session(core: Any, region: str | None, key: str | None) -> Any:
-    """Return a session of its own: the default one is shared, and making clients of it is not thread-safe."""
+def make_session(region: str | None, *, key: str | None = None, core: Any = None) -> Any:
+    """
+    Return a session of its own: the default one is shared, and making clients of it is not thread-safe.
+
+    Args:
+        region: Where; as the environment says if None.
+
+        key: As in `make_client`.
+
+        core: botocore's session, if there is one already.
+    """
     import boto3.session  # noqa: PLC0415 - as above
 
+    core = core or _core_session(key)
     return boto3.session.Session(
         botocore_session=core, aws_access_key_id=key, aws_secret_access_key=key, region_name=region
     )

@@ -18,53 +18,55 @@ from ledger_db.answers.reason import UNKNOWN, Finding, Reason, Text, Verdict, te
 
 _NO_ADDRESS: Final = Finding(Reason.NO_ADDRESS, "DNS knows no such host")
 _CLOSED_PORT: Final = Finding(Reason.CLOSED_PORT, "nobody listens on that port")
-_NO_ANSWER: Final = Finding(Reason.NO_ANSWER, "no answer at all")
-_BROKEN: Final = Finding(Reason.NOT_READY, "the server broke the connection off")
-_NOT_TRUSTED: Final = Finding(Reason.WRONG_CERTIFICATE, "the server's certificate is not trusted")
+NO_ANSWER: Final = Finding(Reason.NO_ANSWER, "no answer at all")
+BROKEN: Final = Finding(Reason.NOT_READY, "the server broke the connection off")
+NOT_TRUSTED: Final = Finding(Reason.WRONG_CERTIFICATE, "the server's certificate is not trusted")
+WRONG_NAME: Final = Finding(Reason.WRONG_CERTIFICATE, "the server's certificate is for another host name")
+EXPIRED: Final = Finding(Reason.WRONG_CERTIFICATE, "the server's certificate has expired")
+NO_AUTHORITIES: Final = Finding(Reason.WRONG_CERTIFICATE, "the file with the CA certificates cannot be read")
+CLIENT_UNKNOWN: Final = Finding(Reason.UNSUPPORTED, "the server asks for a certificate of the client")
+NO_TLS: Final = Finding(Reason.NO_TLS, "the server has no TLS, and without it no login is tried")
+NO_COMMON_TLS: Final = Finding(Reason.NO_TLS, "no TLS could be agreed on")
 
 # TLS first: a handshake that was refused is also a connection that was closed.
 _ON_THE_WAY: Final[tuple[Text, ...]] = (
     text(
         r"does not match host name|Hostname mismatch|IP address mismatch|certificate is not valid for",
-        Finding(Reason.WRONG_CERTIFICATE, "the server's certificate is for another host name"),
+        WRONG_NAME,
     ),
-    text(r"certificate.verify.failed|self.signed certificate|certificate has expired", _NOT_TRUSTED),
-    text(
-        r"root certificate",
-        Finding(Reason.WRONG_CERTIFICATE, "the file with the CA certificates cannot be read"),
-    ),
-    text(
-        r"wrong.version.number|RECORD_LAYER",
-        Finding(Reason.NO_TLS, "the server has no TLS, and without it no login is tried"),
-    ),
+    text(r"certificate has expired", EXPIRED),
+    text(r"certificate.verify.failed|self.signed certificate", NOT_TRUSTED),
+    text(r"root certificate|NO_CERTIFICATE_OR_CRL_FOUND|no certificate or crl found", NO_AUTHORITIES),
+    text(r"certificate.required|valid client certificate", CLIENT_UNKNOWN),
+    text(r"wrong.version.number|RECORD_LAYER", NO_TLS),
     text(r"could not translate host name|failed to resolve host|Temporary failure in name", _NO_ADDRESS),
     text(r"Connection refused", _CLOSED_PORT),
     text(
         r"timeout expired|timed out|Timeout (connecting|reading)|No route to host|Network is unreachable"
         r"|Host is down",
-        _NO_ANSWER,
+        NO_ANSWER,
     ),
     text(
         r"server closed the connection|terminating connection|Connection reset by peer|Broken pipe"
         r"|SSL SYSCALL error|closed in the middle|unexpected connection_lost|connection is lost"
         r"|consuming input failed|Error while reading from",
-        _BROKEN,
+        BROKEN,
     ),
 )
 
 # Where there is neither a known text nor a code.  The first that fits counts.
 _KINDS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Finding], ...]] = (
-    (ssl.SSLCertVerificationError, _NOT_TRUSTED),
-    (ssl.SSLError, Finding(Reason.NO_TLS, "no TLS could be agreed on")),
+    (ssl.SSLCertVerificationError, NOT_TRUSTED),
+    (ssl.SSLError, NO_COMMON_TLS),
     (socket.gaierror, _NO_ADDRESS),
     (ConnectionRefusedError, _CLOSED_PORT),
     # asyncio's IncompleteReadError is an EOFError.
-    ((ConnectionError, EOFError), _BROKEN),
-    (TimeoutError, _NO_ANSWER),
+    ((ConnectionError, EOFError), BROKEN),
+    (TimeoutError, NO_ANSWER),
 )
 # Of classes that may not be installed: psycopg's, redis-py's.
 _NAMES: Final = {
-    "ConnectionTimeout": _NO_ANSWER,
+    "ConnectionTimeout": NO_ANSWER,
     "BusyLoadingError": Finding(Reason.NOT_READY, "it is loading"),
 }
 # Every other OSError (a file that is not there, a missing right) is nothing that a server did.
@@ -112,7 +114,7 @@ def _find_in(error: BaseException) -> Finding | None:
         if isinstance(error, kind):
             return finding
     if isinstance(error, OSError) and error.errno in _UNREACHABLE:
-        return _NO_ANSWER
+        return NO_ANSWER
     return _NAMES.get(type(error).__name__)
 
 

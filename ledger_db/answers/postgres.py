@@ -21,7 +21,10 @@ NO_PLACE_FOR_ROLE: Final = Finding(
 """Told after the password, which was accepted."""
 _STARTING: Final = Finding(Reason.NOT_READY, "the server is starting or stopping")
 
+NOT_WITHOUT_TLS: Final = Finding(Reason.FORBIDDEN, "pg_hba.conf does not let it in without TLS")
+
 TEXTS: Final[tuple[Text, ...]] = (
+    text(r"(no pg_hba\.conf entry|pg_hba\.conf rejects).*(no encryption|SSL off)", NOT_WITHOUT_TLS),
     text(
         r"no pg_hba\.conf entry|pg_hba\.conf rejects",
         Finding(Reason.FORBIDDEN, "pg_hba.conf does not let it in"),

@@ -4,6 +4,8 @@ from typing import Final
 
 from ledger_db.answers.reason import Finding, Reason, Text, text
 
+HUNG_UP: Final = Finding(Reason.NOT_READY, "it hung up; does it insist on TLS?")
+
 TEXTS: Final[tuple[Text, ...]] = (
     text(
         r"WRONGPASS|invalid username-password pair|invalid password|user is disabled",
@@ -29,8 +31,5 @@ TEXTS: Final[tuple[Text, ...]] = (
         r"LOADING|loading the dataset|BUSY |MASTERDOWN|CLUSTERDOWN|TRYAGAIN",
         Finding(Reason.NOT_READY, "the server is starting, stopping or busy"),
     ),
-    text(
-        r"Connection closed by server|Connection reset by peer",
-        Finding(Reason.NOT_READY, "it hung up; does it insist on TLS?"),
-    ),
+    text(r"Connection closed by server|Connection reset by peer", HUNG_UP),
 )

@@ -6,7 +6,6 @@ name and a password), with the port as number or text, with or without a databas
 rotation read it here, so that neither takes what the other one refuses.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, Final, Literal, NoReturn, Self
 
 from ledger_db.answers.field_names import look_alike
 from ledger_db.answers.host import why_no_host
+from ledger_db.answers.secret_text import parsed, why_no_text
 
 Server = Literal["PostgreSQL", "Redis"]
 
@@ -30,8 +30,6 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 # AWS's own rotation code connects to "postgres" where a secret names no database.  A dbInstanceIdentifier
 # names the instance, not a database on it.
 DATABASES: Final[Mapping[Server, str]] = {"PostgreSQL": "postgres", "Redis": "0"}
-# JSON can name a half of a pair of UTF-16; a driver's error about it would hold the whole connection string.
-_HALVES: Final = re.compile("[\ud800-\udfff]")
 
 # AWS's own word goes first, as in AWS's own rotation functions.
 ADMINISTRATOR_FIELDS: Final = ("masterarn", "admin_secret_arn")
@@ -203,15 +201,12 @@ class Secret:
             SecretProblem: It is missing, or is no text that a server could have been given.
         """
         _, found = self._given(name)
-        if not isinstance(found, str) or not found:
-            raise self.problem(name, expected)
-        if "\x00" in found:
-            raise self.problem(name, "a text without the character NUL, which no server accepts")
-        if _HALVES.search(found):
-            raise self.problem(name, "whole characters; a half of one cannot be sent")
-        if trimmed and found != found.strip():
-            raise self.problem(name, "a text without white space around it")
-        return found
+        wrong = why_no_text(found, expected, trimmed=trimmed)
+        if wrong is None:
+            return str(found)
+        # The frames of an error may be shown with their variables, and this may be a password.
+        del found
+        raise self.problem(name, wrong)
 
     def _given(self, *names: str) -> tuple[str, Any]:
         """Return which of *names* is there, and what it holds; None if it is there in no spelling."""
@@ -249,29 +244,10 @@ def secret_in(answer: Mapping[str, Any], *, name: str) -> Secret:
     text, version = answer.get("SecretString", answer.get("SecretBinary")), answer.get("VersionId")
     if not isinstance(text, str | bytes) or not isinstance(version, str):
         raise AnswerProblem("Secrets Manager answered GetSecretValue with something else")
-    fields, why_not = _parsed(text)
+    fields, why_not = parsed(text)
     if not isinstance(fields, dict):
         raise SecretProblem(
             f"secret {name!r}: {why_not}; expected a JSON object with at least 'username' and 'password', in "
             "the shape that AWS documents for database secrets"
         )
     return Secret(name, version, fields)
-
-
-def _parsed(text: str | bytes) -> tuple[object, str]:
-    """Return what the JSON in *text* says, and why that is no object, if it is none."""
-    # Nothing is raised in place of these errors while they are handled: they carry the whole secret as an
-    # attribute, and a new one would hold on to them as its context.
-    try:
-        found: object = json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
-    except RecursionError:
-        return None, "it is nested too deeply"
-    except UnicodeDecodeError:
-        return None, "it is no text in UTF-8"
-    except json.JSONDecodeError:
-        return None, "it is no JSON" if text.strip() else "it is empty"
-    except ValueError:
-        return None, "it has a number of thousands of digits"
-    if isinstance(found, str):
-        return None, "it is JSON in quotes" if found.lstrip().startswith("{") else "it is one text"
-    return found, "it is one value, or a list"

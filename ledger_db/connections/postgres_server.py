@@ -1,6 +1,7 @@
 """One PostgreSQL database and all that belongs to it: provider, logins, engines, watcher."""
 
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from ledger_db.connections.loop import Loop
 from ledger_db.connections.primary import Primary
 from ledger_db.connections.probe_engine import ProbeEngine
 from ledger_db.connections.startup import Note, async_check, check
+from ledger_db.connections.tls import protection_of, tls_explained
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
@@ -118,9 +120,7 @@ class PostgresServer:
         # Whoever waits for this may give up and close everything before a slow login ends: its connection is
         # then closed on return, as the credentials were retired.
         with self._logins.starting(timeout_seconds=timeout_seconds):
-            check(
-                self._where(), lambda: engines.probe(self.engine), timeout_seconds=timeout_seconds, note=note
-            )
+            check(self._where(), self._ask, timeout_seconds=timeout_seconds, note=note)
 
     async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the async engine; with the other one if its driver is not installed."""
@@ -129,11 +129,8 @@ class PostgresServer:
             await async_in_thread(by_the_other, name="ledger_db-startup")
             return
         self._tell_database()
-        engine = self.async_engine
         with self._logins.starting(timeout_seconds=timeout_seconds):
-            await async_check(
-                self._where(), lambda: engines.async_probe(engine), timeout_seconds=timeout_seconds
-            )
+            await async_check(self._where(), self._async_ask, timeout_seconds=timeout_seconds)
 
     def probe(self) -> None:
         """Ask for a row on a connection apart from the pools, which may all be in use; see `Prober`."""
@@ -188,6 +185,17 @@ class PostgresServer:
         for engine in self.made:
             keep_for_good(engine.pool)
             engine.dispose(close=False)
+
+    def _ask(self) -> None:
+        with self._tls_explained():
+            engines.probe(self.engine)
+
+    async def _async_ask(self) -> None:
+        with self._tls_explained():
+            await engines.async_probe(self.async_engine)
+
+    def _tls_explained(self) -> AbstractContextManager[None]:
+        return tls_explained(self._where(), protection_of(self.options, self.provider.current.host))
 
     def _tell_database(self) -> None:
         # Whoever has misspelt the field would else read, and write, in a database that was never meant.

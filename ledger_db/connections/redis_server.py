@@ -1,6 +1,7 @@
 """One Redis or Valkey server and all that belongs to it: provider, logins, clients, watcher."""
 
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
+from ledger_db.answers.tls_trouble import Protection
 from ledger_db.background import async_in_thread
 from ledger_db.connections import redis as clients
 from ledger_db.connections.addresses import AddressWatch
@@ -16,6 +18,7 @@ from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.redis import RedisOptions
 from ledger_db.connections.startup import Note, async_check, check
+from ledger_db.connections.tls import check_authorities, tls_explained
 from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.watcher import CredentialWatcher
@@ -23,6 +26,7 @@ from ledger_db.errors import LoginRefused
 from ledger_db.forking import at_fork
 
 _PROBE_TIMEOUT_SECONDS = 1.0
+_CA_SETTING = "LEDGER_DB_REDIS_TLS_CA_FILE"
 
 
 class RedisServer:
@@ -77,17 +81,12 @@ class RedisServer:
     def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
         """Connect and ask for a sign of life; see `startup.check`."""
         with self._logins.starting(timeout_seconds=timeout_seconds):
-            check(
-                self._where(), lambda: clients.probe(self.client), timeout_seconds=timeout_seconds, note=note
-            )
+            check(self._where(), self._ask, timeout_seconds=timeout_seconds, note=note)
 
     async def async_check(self, *, timeout_seconds: float) -> None:
         """Same as `check`, with the asynchronous client."""
-        client = self.async_client
         with self._logins.starting(timeout_seconds=timeout_seconds):
-            await async_check(
-                self._where(), lambda: clients.async_probe(client), timeout_seconds=timeout_seconds
-            )
+            await async_check(self._where(), self._async_ask, timeout_seconds=timeout_seconds)
 
     def probe(self) -> None:
         """Ask for a sign of life on a connection apart from the clients'; see `Prober`."""
@@ -154,6 +153,28 @@ class RedisServer:
         self._making = threading.Lock()
         # The pools of the other two see by themselves that they were forked.
         self._loop.after_fork()
+
+    def _ask(self) -> None:
+        with self._tls_explained():
+            clients.probe(self.client)
+
+    async def _async_ask(self) -> None:
+        with self._tls_explained():
+            await clients.async_probe(self.async_client)
+
+    def _tls_explained(self) -> AbstractContextManager[None]:
+        ca_file = self.options.tls_ca_file
+        if self.options.tls and ca_file is not None:
+            check_authorities(ca_file, _CA_SETTING)
+        protection = Protection(
+            host=self.provider.current.host,
+            ca_file=ca_file,
+            ca_setting=_CA_SETTING,
+            tls="LEDGER_DB_REDIS_TLS=true",
+            no_tls="LEDGER_DB_REDIS_TLS=false",
+            insists=self.options.tls,
+        )
+        return tls_explained(self._where(), protection)
 
     def _where(self) -> str:
         current = self.provider.current

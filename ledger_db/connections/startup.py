@@ -130,9 +130,12 @@ def _translated(name: str, error: BaseException, seconds: float) -> LedgerDBErro
     if find(error).reason is Reason.NOT_PRIMARY:
         return no_writer(name, seconds, cause)
     if transient:
+        # A server without TLS takes the greeting for the beginning of a command, and waits for the rest.
+        silent = find(error).reason is Reason.NO_ANSWER
+        tls = ", or LEDGER_DB_DATABASE_SSLMODE or LEDGER_DB_REDIS_TLS if it is silent" if silent else ""
         return ServerUnreachable(
             f"{name} was not ready within {seconds:.1f} s: {cause}; check that it runs and that its address "
-            "is right"
+            f"is right{tls}"
         )
     return ConfigurationError(
         f"{name} cannot be used, and trying again will not help: {cause}; mend the settings, the certificate "

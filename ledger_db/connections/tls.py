@@ -1,12 +1,17 @@
-"""How is each driver told to protect a connection to PostgreSQL?"""
+"""How is each driver told to protect a connection to PostgreSQL, and what is said where TLS is in the way?"""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from ledger_db.answers.login_errors import find
+from ledger_db.answers.reason import Verdict
 from ledger_db.answers.tls import TLS, VERIFYING, SslMode
-from ledger_db.errors import ConfigurationError
+from ledger_db.answers.tls_trouble import Protection, advice
+from ledger_db.errors import ConfigurationError, LedgerDBError, ServerUnreachable
 from ledger_db.redaction import describe
 
 _Bundle: TypeAlias = tuple[tuple[str | int, ...], ...]
@@ -26,6 +31,19 @@ class Options(Protocol):
         ...
 
 
+def protection_of(options: Options, host: str) -> Protection:
+    """Return how PostgreSQL at *host* is spoken to, in the words of the settings."""
+    return Protection(
+        host=host,
+        ca_file=options.sslrootcert,
+        ca_setting="LEDGER_DB_DATABASE_SSLROOTCERT",
+        tls="LEDGER_DB_DATABASE_SSLMODE=verify-full",
+        no_tls="LEDGER_DB_DATABASE_SSLMODE=disable",
+        any_name="LEDGER_DB_DATABASE_SSLMODE=verify-ca",
+        insists=_tls(options).mode_for(host) not in {"disable", "allow", "prefer"},
+    )
+
+
 def libpq_security(options: Options, host: str) -> dict[str, Any]:
     """Return psycopg's arguments for a login at *host*."""
     return _tls(options).for_libpq(host)
@@ -43,17 +61,52 @@ def asyncpg_security(options: Options, host: str) -> dict[str, Any]:
     return {"ssl": _context(mode, options.sslrootcert) if mode in VERIFYING else mode}
 
 
+def check_authorities(ca_file: str | None, setting: str) -> None:
+    """Read *ca_file* once; ConfigurationError if that fails: not every driver says which file it was."""
+    with _reading(ca_file, setting):
+        ssl.create_default_context(cafile=ca_file)
+
+
+@contextmanager
+def tls_explained(where: str, protection: Protection) -> Iterator[None]:
+    """
+    Say of a failure of TLS in the block by which setting it can be mended.
+
+    Raises:
+        ConfigurationError: Only a person can mend it.
+
+        ServerUnreachable: It may pass by itself as well.
+    """
+    try:
+        yield
+    except LedgerDBError:
+        raise
+    except Exception as error:
+        finding = find(error)
+        what_to_do = advice(finding, protection)
+        if what_to_do is None:
+            raise
+        passes = finding.reason.verdict is Verdict.TRANSIENT
+        kind = ServerUnreachable if passes else ConfigurationError
+        raise kind(f"{where} cannot be used: {describe(error)} ({finding.words}); {what_to_do}") from error
+
+
 def _tls(options: Options) -> TLS:
     return TLS(mode=options.sslmode, ca_file=options.sslrootcert)
 
 
 def _context(mode: SslMode, sslrootcert: str | None) -> ssl.SSLContext:
-    try:
+    with _reading(sslrootcert, "LEDGER_DB_DATABASE_SSLROOTCERT"):
         return _made(mode, sslrootcert, _bundle(sslrootcert))
+
+
+@contextmanager
+def _reading(ca_file: str | None, setting: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigurationError(
-            f"the certificates in {sslrootcert!r} cannot be read ({describe(error)}); set "
-            "LEDGER_DB_DATABASE_SSLROOTCERT to a PEM file"
+            f"the certificates in {ca_file!r} cannot be read ({describe(error)}); set {setting} to a PEM file"
         ) from error
 
 

@@ -160,5 +160,6 @@ class Opening:
             return no_writer(names, seconds, cause)
         return ServerUnreachable(
             f"startup did not end within {seconds:.1f} s, for {names}: {cause}; check address, network and "
-            "whether both sides speak TLS, or raise LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
+            "whether both sides speak TLS (LEDGER_DB_DATABASE_SSLMODE, LEDGER_DB_REDIS_TLS), or raise "
+            "LEDGER_DB_STARTUP_TIMEOUT_SECONDS"
         )

@@ -15,6 +15,7 @@ from ledger_db.answers.postgres import by_sqlstate
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
 from ledger_db.answers.tls import TLS
+from ledger_db.answers.tls_trouble import told
 from ledger_db.redaction import describe, forget_frames
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
@@ -60,9 +61,8 @@ def session(secret: Secret, tls: TLS, deadline: Deadline) -> "Iterator[Cursor]":
 
 
 def _connect(secret: Secret, tls: TLS, deadline: Deadline) -> Any:
-    where = _where(secret)
     wait = deadline.wait_seconds(
-        _CONNECT_SECONDS, what=f"a login to {where}", at_least=_LEAST_CONNECT_SECONDS
+        _CONNECT_SECONDS, what=f"a login to {_where(secret)}", at_least=_LEAST_CONNECT_SECONDS
     )
     handled_already = sys.exception()
     try:
@@ -82,12 +82,11 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline) -> Any:
             **tls.for_libpq(secret.host),
         )
     except BaseException as error:
+        # They hold the connection string with the password.
         forget_frames(error, but=handled_already)
         if not isinstance(error, psycopg2.OperationalError):
             raise
-        probe = _judge_login(error, where=where, but=handled_already)
-    # Out here, so that the error is neither cause nor context: the frames of psycopg2 hold the connection
-    # string with the password, and there are tools that report the local variables of every frame.
+        probe = _judge_login(error, secret, tls, but=handled_already)
     raise ServerProblem(probe)
 
 
@@ -112,10 +111,14 @@ def _where(secret: Secret) -> str:
     )
 
 
-def _judge_login(error: psycopg2.OperationalError, *, where: str, but: BaseException | None) -> Probe:
+def _judge_login(
+    error: psycopg2.OperationalError, secret: Secret, tls: TLS, *, but: BaseException | None
+) -> Probe:
     finding = find(error, but=but)
-    words = finding.words or f"the login failed in an unknown way ({describe(error)})"
-    return Probe(finding.reason, f"{where}: {words}")
+    words = told(finding, tls.ca_file, secret.host) or (
+        f"the login failed in an unknown way ({describe(error)})"
+    )
+    return Probe(finding.reason, f"{_where(secret)}: {words}", cause=error)
 
 
 def _judge_statement(error: psycopg2.Error, *, where: str) -> Probe:

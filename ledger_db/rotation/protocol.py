@@ -25,10 +25,13 @@ class Probe:
         reason: Why it does not; None if it does.
 
         what: A few words for a person, with host and user where they help; never a secret.
+
+        cause: The driver's error, without its frames; None where it is none of a driver's.
     """
 
     reason: Reason | None = None
     what: str = ""
+    cause: BaseException | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -53,6 +56,8 @@ class ServerProblem(Exception):
         self.probe = probe
         # What a person does about it, if that is not the same for all of the reason.
         self.next_move = next_move
+        # Here, as what a probe has found may be raised long after.
+        self.__cause__ = probe.cause
 
     @property
     def reason(self) -> Reason:

@@ -12,6 +12,7 @@ from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.answers.tls import TLS
+from ledger_db.answers.tls_trouble import told
 from ledger_db.redaction import forget_frames
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
@@ -97,10 +98,10 @@ def logged_in(node: Node, secret: Secret, tls: TLS, deadline: Deadline) -> "Iter
             client.ping()
             yield client
     except (redis.RedisError, OSError) as error:
-        probe = judge(error, f"user {user_of(secret)!r} at {node}", but=handled_already)
+        probe = _judge(error, node, secret, tls, handled_already)
         if probe.reason is Reason.NO_ANSWER and _security(node, secret, tls) and _is_there(node):
             # A server without TLS takes the greeting for the beginning of a command, and waits for the rest.
-            probe = Probe(Reason.NO_TLS, f"{node} takes connections and does not answer in TLS")
+            probe = Probe(Reason.NO_TLS, f"{node} takes connections and does not answer in TLS", cause=error)
         # redis-py's frames hold the password in their local variables.
         forget_frames(error, but=handled_already)
         raise ServerProblem(probe) from error
@@ -191,7 +192,8 @@ def _is_there(node: Node) -> bool:
     return True
 
 
-def judge(error: BaseException, who: str, *, but: BaseException | None = None) -> Probe:
+def _judge(error: BaseException, node: Node, secret: Secret, tls: TLS, but: BaseException | None) -> Probe:
     """Return what it means that redis-py raised *error*; its text stays here; *but* as `find`."""
     finding = find(error, but=but)
-    return Probe(finding.reason, f"{who}: {finding.words or type(error).__name__}")
+    words = told(finding, tls.ca_file, node.host) or type(error).__name__
+    return Probe(finding.reason, f"user {user_of(secret)!r} at {node}: {words}", cause=error)
