@@ -80,6 +80,8 @@ class PostgresServer:
         self._making = threading.Lock()
         self._engine: Engine | None = None
         self._async_engine: AsyncEngine | None = None
+        self._is_named = True
+        provider.subscribe(self._tell_database)
         provider.probe_with(self._probe_with)
         at_fork(in_child=self._after_fork)
 
@@ -116,7 +118,7 @@ class PostgresServer:
 
     def check(self, *, timeout_seconds: float, note: Note = lambda error: None) -> None:
         """Connect and ask for a row; see `startup.check`."""
-        self._tell_database()
+        self._tell_database(self.provider.current)
         # Whoever waits for this may give up and close everything before a slow login ends: its connection is
         # then closed on return, as the credentials were retired.
         with self._logins.starting(timeout_seconds=timeout_seconds):
@@ -128,7 +130,7 @@ class PostgresServer:
             by_the_other = partial(self.check, timeout_seconds=timeout_seconds)
             await async_in_thread(by_the_other, name="ledger_db-startup")
             return
-        self._tell_database()
+        self._tell_database(self.provider.current)
         with self._logins.starting(timeout_seconds=timeout_seconds):
             await async_check(self._where(), self._async_ask, timeout_seconds=timeout_seconds)
 
@@ -197,10 +199,11 @@ class PostgresServer:
     def _tls_explained(self) -> AbstractContextManager[None]:
         return tls_explained(self._where(), protection_of(self.options, self.provider.current.host))
 
-    def _tell_database(self) -> None:
+    def _tell_database(self, current: Credentials) -> None:
+        was_named, self._is_named = self._is_named, current.names_database
         # Whoever has misspelt the field would else read, and write, in a database that was never meant.
-        current, source = self.provider.current, self.provider.status.source
-        if not current.names_database:
+        if was_named and not current.names_database:
+            source = self.provider.status.source
             log.warning(
                 "database.not_named",
                 source=source,

@@ -89,6 +89,23 @@ def test_a_database_that_nobody_has_named_is_told(
     assert "LEDGER_DB_DATABASE_NAME" in told[0].getMessage()
 
 
+def test_a_name_that_a_new_version_has_lost_is_told_too(
+    secret: Rotations, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the version is adopted, and not again with the next."""
+    with caplog.at_level(logging.WARNING, logger="ledger_db"):
+        with ConnectionManager(settings_of(secret)) as db:
+            assert caplog.records == []
+            for _ in range(2):
+                secret.put(lambda value: {name: value[name] for name in value if name != "dbname"})
+                version = secret.labels()["AWSCURRENT"]
+                db.look_now()
+                eventually(lambda: version in str(db.health()), "the version to be adopted")  # noqa: B023
+        told = [event_of(record) for record in caplog.records]
+
+    assert told.count("database.not_named") == 1
+
+
 def test_a_database_that_was_named_is_no_news(secret: Rotations, caplog: pytest.LogCaptureFixture) -> None:
     """By the secret, or by the settings: also if it is the usual one."""
     with caplog.at_level(logging.WARNING, logger="ledger_db"):

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -185,6 +186,17 @@ def test_a_start_looks_for_as_long_as_it_may_take() -> None:
     world.clock.advance(1.5)
     with pytest.raises(LoginRefused, match=r"for 10\.0 s"):
         world.log_in()
+
+
+@pytest.mark.parametrize("password", [" pw-odd", "pw-odd\n"])
+def test_white_space_around_a_refused_password_is_named(password: str) -> None:
+    """It may be meant, so it is tried; if it is refused, that is the likely mistake."""
+    world = World(ScriptedSource(replace(V1, password=Password(password))))
+
+    with pytest.raises(LoginRefused, match="its password has white space around it") as caught:
+        world.log_in()
+
+    assert "pw-odd" not in str(caught.value)
 
 
 def test_after_that_the_server_is_left_in_peace() -> None:
