@@ -11,7 +11,7 @@ from typing import Final
 
 from ledger_db.event_log import EventLog
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 PREFIX: Final = "LEDGER_DB_"
 

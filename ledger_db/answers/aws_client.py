@@ -96,7 +96,9 @@ def _core_session(key: str | None) -> Any:
     import botocore.session  # noqa: PLC0415 - as above
 
     if key is None:
-        return botocore.session.get_session()
+        # An empty profile is none, as it is where a setting is empty; botocore looks for one of that name.
+        profile = os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or None
+        return botocore.session.Session(session_vars={"profile": (None, None, profile, None)})
     # By name: where it stands in files, in the environment, what there is without, and how it is read.
     known = botocore.session.Session.SESSION_VARIABLES.items()
     nowhere = {name: (None, None, usual, convert) for name, (_, _, usual, convert) in known}

@@ -20,7 +20,7 @@ from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 INTERVAL_SECONDS: Final = 10.0
 _LOOK_UPS: Final = 3

@@ -36,7 +36,7 @@ from ledger_db.event_log import EventLog
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 SyncDriver = Literal["psycopg2", "psycopg"]
 AsyncDriver = Literal["asyncpg", "psycopg"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.pool import ConnectionPoolEntry
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 
 def log_pool_events(engine: "Engine") -> None:

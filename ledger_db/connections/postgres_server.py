@@ -34,7 +34,7 @@ from ledger_db.redaction import describe
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 _RENEWAL_TIMEOUT_SECONDS = 60.0
 

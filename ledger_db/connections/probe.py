@@ -27,7 +27,7 @@ from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import Meaning, meaning_of
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 _AWAY: Final = frozenset({Meaning.LOST, Meaning.UNAVAILABLE})
 PATIENCE_SECONDS = 3.0

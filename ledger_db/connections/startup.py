@@ -25,7 +25,7 @@ from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, Serve
 from ledger_db.event_log import EventLog
 from ledger_db.redaction import describe
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 T = TypeVar("T")
 

@@ -30,7 +30,7 @@ from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 Subscriber = Callable[[Credentials], None]
 

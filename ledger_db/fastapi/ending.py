@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncSession
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 _ROLLBACK = "ledger_db.rollback"
 _LOOK_AGAIN_SECONDS = 0.01

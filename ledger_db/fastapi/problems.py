@@ -29,7 +29,7 @@ from ledger_db.fastapi.problem_model import MEDIA_TYPE, Problem, answer
 from ledger_db.redaction import describe
 from ledger_db.transactions.meaning import constraint_of, told_sqlstate
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 _TYPES: Final = "urn:ledger-db:problem:"
 _SERVER_FAULT = 500

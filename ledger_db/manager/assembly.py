@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ledger_db.connections.server import Database, Server
 
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 
 def database_server(settings: Settings, source: CredentialSource | None = None) -> "Database | None":

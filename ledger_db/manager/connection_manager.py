@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ledger_db.connections.server import Database, Server
     from ledger_db.signals.listener import SignalListener
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 T = TypeVar("T")
 

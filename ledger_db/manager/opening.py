@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ledger_db.connections.server import Server
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from ledger_db.errors import ConfigurationError
 from ledger_db.event_log import EventLog
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 
 def pending_revisions(

@@ -12,7 +12,7 @@ from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.errors import Retryable
 from ledger_db.event_log import EventLog
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 _PAUSE = Backoff(first_seconds=0.05, most_seconds=1.0)
 

@@ -32,7 +32,7 @@ from ledger_db.transactions.sessions import SessionArguments
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 AnySession = TypeVar("AnySession")
 SomeRepository = TypeVar("SomeRepository", bound=Repository[Any])

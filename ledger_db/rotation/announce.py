@@ -20,7 +20,7 @@ from ledger_db.event_log import EventLog
 from ledger_db.rotation import redis_login
 from ledger_db.rotation.protocol import Deadline, Tools
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 # All of it together: the rotation is finished, and whoever waits for it should not wait for this.
 _MOST_SECONDS = 3.0

@@ -10,7 +10,7 @@ from ledger_db.answers.secret import Password
 from ledger_db.event_log import EventLog
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 Pause = Callable[[float], None]
 

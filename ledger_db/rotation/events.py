@@ -18,7 +18,7 @@ from ledger_db.rotation import journal
 from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.protocol import Deadline, Tools
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 STRATEGY = "label-updated"
 """What announcements say: how the secret came to its new version is not in the event."""

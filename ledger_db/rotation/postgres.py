@@ -27,7 +27,7 @@ from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProble
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 
 class PostgresSingleRotator:

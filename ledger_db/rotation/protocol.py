@@ -57,7 +57,7 @@ class ServerProblem(Exception):
         # What a person does about it, if that is not the same for all of the reason.
         self.next_move = next_move
         # Here, as what a probe has found may be raised long after.
-        self.__cause__ = probe.cause
+        self.__cause__: BaseException | None = probe.cause
 
     @property
     def reason(self) -> Reason:

@@ -30,7 +30,7 @@ from ledger_db.rotation.redis_login import Node, nodes_of, user_of
 if TYPE_CHECKING:
     import redis
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 # What a new version must not differ in: who may write AWSPENDING must not be able to send the administrator's
 # password elsewhere, or to change somebody else's.

@@ -20,7 +20,7 @@ from ledger_db.rotation.protocol import Deadline, Rotator
 from ledger_db.rotation.steps import logs_in
 from ledger_db.rotation.versions import Versions
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 
 class Repaired(Enum):

@@ -26,7 +26,7 @@ from ledger_db.rotation.steps import Outcome, Steps
 from ledger_db.rotation.strategies import STRATEGIES, server_of, strategy_of
 from ledger_db.rotation.versions import VISIBLE_SECONDS, Versions
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 
 class Announces(Protocol):

@@ -19,7 +19,7 @@ from ledger_db.rotation.labels import PENDING, Labels
 from ledger_db.rotation.protocol import Deadline, Probe, Rotator, ServerProblem
 from ledger_db.rotation.versions import Versions
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 

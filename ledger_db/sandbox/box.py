@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ledger_db.errors import ManagerClosed
 from ledger_db.sandbox import rotate, seed
 from ledger_db.sandbox.control import SupervisorProcess
-from ledger_db.sandbox.environment import PROFILE_FILE, environment_of
+from ledger_db.sandbox.environment import PROFILE_FILE, PROFILES, environment_of
 from ledger_db.sandbox.processes import Account, write_private
 from ledger_db.sandbox.servers import PostgresServer, RedisServer, SecretsManagerServer
 from ledger_db.sandbox.tls import TLSFiles
@@ -209,7 +209,7 @@ class Sandbox:
         self.tls = None if tls is None else TLSFiles(**{name: Path(path) for name, path in tls.items()})
         ca_file = None if self.tls is None else self.tls.ca_file
         self.directory = Path(report["folder"])
-        write_private(self.directory / PROFILE_FILE, "[default]\n")
+        write_private(self.directory / PROFILE_FILE, PROFILES)
         self.seconds_to_start = report["seconds"]
         self.postgres = PostgresServer(
             host=report["host"],

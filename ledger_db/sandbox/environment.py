@@ -16,7 +16,10 @@ from typing import Final
 from ledger_db.sandbox import rotate
 
 PROFILE_FILE: Final = "aws-config"
-"""In the sandbox's folder: a profile with nothing in it, as the SDK refuses one that is not there."""
+"""In the sandbox's folder: profiles with nothing in them, as the SDK refuses one that is not there."""
+
+PROFILES: Final = "[default]\n[profile '']\n"
+"""The second is what the SDK makes of an empty AWS_PROFILE."""
 
 _SETTINGS: Final = (
     *("DATABASE_URL", "DATABASE_USER", "DATABASE_PASSWORD", "DATABASE_HOST", "DATABASE_PORT"),
@@ -25,19 +28,15 @@ _SETTINGS: Final = (
     *("REDIS_TLS", "REDIS_TLS_CA_FILE"),
 )
 _SDK: Final[Mapping[str, str]] = {
-    # Who one is.
+    # Who one is.  A role, and who gives its credentials, are asked for only where there is no key.
     "AWS_ACCESS_KEY_ID": rotate.DUMMY_KEY,
     "AWS_SECRET_ACCESS_KEY": rotate.DUMMY_KEY,
     "AWS_SESSION_TOKEN": "",
     "AWS_SECURITY_TOKEN": "",
     "AWS_CREDENTIAL_EXPIRATION": "",
-    "AWS_PROFILE": "default",
-    "AWS_DEFAULT_PROFILE": "default",
+    "AWS_PROFILE": "",
+    "AWS_DEFAULT_PROFILE": "",
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "AWS_ROLE_ARN": "",
-    "AWS_WEB_IDENTITY_TOKEN_FILE": "",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "",
     "AWS_EC2_METADATA_SERVICE_ENDPOINT": "",
     "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv4",
     # Where it is asked.

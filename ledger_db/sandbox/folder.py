@@ -15,7 +15,7 @@ from ledger_db.errors import ConfigurationError
 from ledger_db.event_log import EventLog
 from ledger_db.sandbox.processes import end_orphan, reachable_by_others
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 PREFIX = "ledger-db-sandbox-"
 KEPT = "sandbox.json"

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from ledger_db.event_log import EventLog
 from ledger_db.sandbox.ports import HOST
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 Greeting = Callable[[asyncio.StreamReader, asyncio.StreamWriter, ssl.SSLContext], Awaitable[bytes | None]]
 """

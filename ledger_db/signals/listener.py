@@ -26,7 +26,7 @@ from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
 from ledger_db.signals.hints import Hints
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 # An idle connection is asked for a sign of life this often: a firewall that forgets it says nothing.
 _PING_SECONDS = 20.0

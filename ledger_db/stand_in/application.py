@@ -20,7 +20,7 @@ from ledger_db.stand_in.requests import Request, Response, validate
 from ledger_db.stand_in.rotations import Rotations
 from ledger_db.stand_in.store import SecretStore
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 _OPERATIONS: Mapping[str, Callable[[SecretStore, Request], Response]] = {
     "BatchGetSecretValue": secret_operations.batch_get_secret_value,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ledger_db.event_log import EventLog
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 _MOST_BYTES = 16 * 1024 * 1024
 

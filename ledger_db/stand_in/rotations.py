@@ -20,7 +20,7 @@ from ledger_db.stand_in.requests import Request, Response, token_of
 from ledger_db.stand_in.store import SecretStore
 from ledger_db.stand_in.values import usable
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 Rotator = Callable[[dict[str, str]], None]
 """A rotation function: gets AWS's event with ``Step``, ``SecretId`` (an ARN) and ``ClientRequestToken``."""

@@ -23,7 +23,7 @@ from ledger_db.stand_in.http_server import LocalHTTPServer
 from ledger_db.stand_in.rotations import RetrySchedule, Rotations, Rotator
 from ledger_db.stand_in.store import SecretStore
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 _LONGEST_STEP_SECONDS = 10.0
 

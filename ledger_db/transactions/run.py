@@ -33,7 +33,7 @@ from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-log = EventLog(__name__)
+log: EventLog = EventLog(__name__)
 
 T = TypeVar("T")
 

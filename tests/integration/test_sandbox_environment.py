@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import boto3.session
 import botocore.session
 import pytest
 from sqlalchemy import text
@@ -138,4 +139,15 @@ def test_the_profile_is_a_file_of_the_sandbox(box: Sandbox) -> None:
     file = Path(box.environment["AWS_CONFIG_FILE"])
 
     assert file.parent == box.directory
-    assert file.read_text() == "[default]\n"
+    assert file.read_text() == "[default]\n[profile '']\n"
+
+
+def test_a_client_of_the_applications_own_is_led_there_too(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an empty variable is set instead of none."""
+    enter(
+        monkeypatch, SHELLS["a profile that is not there"], SHELLS["the older name of that"], box.environment
+    )
+    with contextlib.closing(boto3.session.Session().client("secretsmanager")) as client:
+        assert client.describe_secret(SecretId=box.database_secret_id)["Name"] == box.database_secret_id
