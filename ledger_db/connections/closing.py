@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # A session ends within milliseconds.  A server that is gone for good does not answer at all, and a pool full
 # of connections to it must still be replaced quickly.
 _PATIENCE_SECONDS = 0.25
+_TELLING_SECONDS = 2.0
 
 Close = Callable[[Any], None]
 
@@ -72,8 +73,9 @@ def wait_for_goodbye(engine: Engine) -> None:
     # SQLAlchemy has an event before a connection is closed and none after it; the dialect, which belongs to
     # this one engine, is where its pools close connections.
     dialect: Any = engine.dialect
-    hang_up = _terminate if dialect.driver == "asyncpg" else dialect.do_close
-    dialect.do_close = _completely(hang_up, on_loop=dialect.is_async)
+    if dialect.driver == "asyncpg":
+        dialect.do_close, dialect.do_terminate = _terminate, _terminate_in_time
+    dialect.do_close = _completely(dialect.do_close, on_loop=dialect.is_async)
     # Where a dialect has no way of its own to terminate, it closes, and that waits already.
     if type(dialect).do_terminate is not DefaultDialect.do_terminate:
         dialect.do_terminate = _completely(dialect.do_terminate, on_loop=dialect.is_async)
@@ -100,6 +102,26 @@ def _completely(close: Close, *, on_loop: bool) -> Close:
 def _terminate(connection: Any) -> None:
     """Say that we leave, and hang up; a connection that is closed and not cut off has nothing on its way."""
     connection.driver_connection.terminate()
+
+
+def _terminate_in_time(connection: Any) -> None:
+    """Let asyncpg tell the server what was cancelled; before 0.32 it has a minute for that, and here 2 s."""
+    driver = connection.driver_connection
+    try:
+        if in_greenlet() and not driver.is_closed():
+            await_only(_async_close_in_time(driver))
+    finally:
+        driver.terminate()
+
+
+async def _async_close_in_time(driver: Any) -> None:
+    closing = asyncio.ensure_future(driver.close(timeout=_TELLING_SECONDS))
+    # Whatever it is, hanging up comes next.
+    closing.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    try:
+        await asyncio.wait([closing], timeout=_TELLING_SECONDS)
+    finally:
+        closing.cancel()
 
 
 def _end_of_line(line: socket.socket) -> None:
