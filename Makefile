@@ -36,6 +36,7 @@ cases: setup ## What is known to fail and not mended yet, one script each; CASES
 drill: setup ## Rotations and outages under load until the figures are convincing; ROTATIONS=100 SECONDS=60
 	$(BIN)/python -m benchmarks.rotation_stress --rotations $(or $(ROTATIONS),100)
 	$(BIN)/python -m benchmarks.hard_times --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m benchmarks.troubles
 	$(BIN)/python -m benchmarks.departures --times $(or $(ROTATIONS),100)
 	$(BIN)/python -m benchmarks.failover
 	$(BIN)/python -m benchmarks.ledger_storm
