@@ -118,10 +118,14 @@ def _find_in(error: BaseException) -> Finding | None:
     return _NAMES.get(type(error).__name__)
 
 
-def _rows_for(error: BaseException) -> tuple[Text, ...]:
+def _rows_for(error: BaseException) -> Iterator[Text]:
     # By who raised it: a database of PostgreSQL may be called "BUSY BEES".
-    is_of_redis = type(error).__module__.partition(".")[0] == "redis"
-    return (redis.TEXTS if is_of_redis else postgres.TEXTS) + _ON_THE_WAY
+    if type(error).__module__.partition(".")[0] == "redis":
+        yield from redis.TEXTS
+    else:
+        yield from postgres.TEXTS
+        yield from postgres.translated_texts()
+    yield from _ON_THE_WAY
 
 
 def _chain(error: BaseException, but: BaseException | None) -> Iterator[BaseException]:

@@ -2,13 +2,16 @@
 What PostgreSQL says, and the poolers in front of it, to a login and to a statement of a rotation.
 
 The first text that is found counts.  Texts go before codes: 28000 is both "role is not permitted to log in"
-and "no pg_hba.conf entry".  libpq gives no SQLSTATE for a failed connect at all; asyncpg always gives one.
+and "no pg_hba.conf entry", and a pooler says all of its own with 08P01.  libpq gives no SQLSTATE for a failed
+connect at all, whichever driver is above it; asyncpg always gives one.
 
-The server's messages are in its own ``lc_messages``: a translated one is unknown here.  That fails safe, in a
-retry that is not made; failing unsafe floods a server, or changes a password for no reason.
+The server's messages are in its own ``lc_messages``, which no client chooses before it is logged in.  A
+translation means what its English sentence means.  What is unknown fails safe, in a retry that is not made;
+failing unsafe floods a server, or changes a password for no reason.
 """
 
 import re
+from functools import cache
 from typing import Final
 
 from ledger_db.answers.reason import Finding, Reason, Text, text
@@ -23,11 +26,58 @@ _STARTING: Final = Finding(Reason.NOT_READY, "the server is starting or stopping
 
 NOT_WITHOUT_TLS: Final = Finding(Reason.FORBIDDEN, "pg_hba.conf does not let it in without TLS")
 
-TEXTS: Final[tuple[Text, ...]] = (
-    text(r"(no pg_hba\.conf entry|pg_hba\.conf rejects).*(no encryption|SSL off)", NOT_WITHOUT_TLS),
+# %s, and where a language has another order: %2$s.
+_DIRECTIVE: Final = re.compile(r"%(?:\d+\$)?[sd]")
+
+# What only a pooler says, and before any server has heard of it: at a login, or in the middle of the work.
+POOLER_TEXTS: Final[tuple[Text, ...]] = (
+    # The server has refused somebody's login, a while ago, which is no answer to this one's password.
     text(
-        r"no pg_hba\.conf entry|pg_hba\.conf rejects",
-        Finding(Reason.FORBIDDEN, "pg_hba.conf does not let it in"),
+        r"server_login_retry|server login has been failing|cannot connect to server|query_wait_timeout"
+        r"|client_login_timeout|pause failed|(pooler|pgbouncer|FATAL:\s+server|^server)( is)? shutting down",
+        Finding(Reason.NOT_READY, "the pooler has no server at the moment"),
+    ),
+    # Before the tokens that are refused for themselves.
+    text(r"IAM authentication failed because of too many", _NO_PLACE),
+    # Before the demand for TLS: libpq's "prefer" asks once more without, and shows both answers.
+    text(
+        r"(no credentials|password that was provided) for the role|IAM authentication failed"
+        r"|no such user|FATAL:?\s+auth failed|^auth failed",
+        _WRONG_PASSWORD,
+    ),
+    text(
+        r"Timed.out waiting to acquire database connection|\(max_\w+\)|resources exhaustion"
+        r"|client connections to the proxy",
+        _NO_PLACE,
+    ),
+    text(
+        r"requires TLS connections|only with SSL connections"
+        r"|(SSL|TLS connection|TLS client certificate) required",
+        Finding(Reason.NO_TLS, "the proxy or the pooler lets nobody in without TLS"),
+    ),
+    text(
+        r"RDS( Proxy)? supports only|RDS Proxy currently does|unsupported (options )?startup parameter"
+        r"|old V2 protocol|no authentication method is found|server login failed: "
+        r"|user ?name (is missing|too long)",
+        Finding(
+            Reason.UNSUPPORTED, "the proxy or the pooler does not take this kind of login, or an option of it"
+        ),
+    ),
+    text(r"no such database: ", Finding(Reason.NO_DATABASE, "the pooler knows no such database")),
+    text(
+        r"database \".*\" is disabled|database does not allow connections|login rejected"
+        r"|bouncer config error",
+        Finding(Reason.FORBIDDEN, "the pooler is configured to let it in nowhere"),
+    ),
+)
+
+TEXTS: Final[tuple[Text, ...]] = (
+    *POOLER_TEXTS,
+    # Not among those: what was under way at a server may have been done.
+    text(
+        r"server conn crashed|admin forced disconnect|database removed|suspend_timeout|client_idle_timeout"
+        r"|(query|idle transaction|transaction)[ _]timeout$",
+        Finding(Reason.NOT_READY, "the pooler ended the connection"),
     ),
     text(
         r"server does not support SSL|rejected SSL upgrade|SSL is not supported",
@@ -38,11 +88,12 @@ TEXTS: Final[tuple[Text, ...]] = (
         Finding(Reason.FORBIDDEN, "pg_hba.conf asks this address for something else than a password"),
     ),
     text(
-        r"(password|SASL|PAM|LDAP|RADIUS|GSSAPI|IAM|BSD|SSPI|OAuth bearer) authentication failed",
+        r"(password|SASL|PAM|LDAP|RADIUS|GSSAPI|BSD|SSPI|OAuth bearer) authentication failed",
         _WRONG_PASSWORD,
     ),
-    # RDS Proxy.
-    text(r"(no credentials|password that was provided) for the role", _WRONG_PASSWORD),
+    # In every language.  After the password: libpq's "prefer" asks again without TLS, and shows both answers.
+    text(r"pg_hba\.conf.*(no encryption|SSL off)", NOT_WITHOUT_TLS),
+    text(r"pg_hba\.conf", Finding(Reason.FORBIDDEN, "pg_hba.conf does not let it in")),
     text(r"role \".*\" is not permitted to log in", Finding(Reason.NO_LOGIN, "the role is NOLOGIN")),
     text(r"role \".*\" does not exist|no password supplied", _WRONG_PASSWORD),
     text(r"database \".*\" does not exist", Finding(Reason.NO_DATABASE, "the database does not exist")),
@@ -52,8 +103,14 @@ TEXTS: Final[tuple[Text, ...]] = (
     ),
     text(
         r"the database system is (starting up|shutting down|in recovery mode)"
-        r"|the database system is not (yet )?accepting connections",
+        r"|the database system is not (yet )?accepting connections"
+        r"|terminating connection (due to administrator command|because of crash)",
         _STARTING,
+    ),
+    text(r"canceling authentication due to timeout", Finding(Reason.NOT_READY, "the login took too long")),
+    text(
+        r"database \".*\" is not currently accepting connections",
+        Finding(Reason.FORBIDDEN, "the database takes no connections"),
     ),
     # What libpq and asyncpg make of it; the server itself does not refuse.
     text(
@@ -68,6 +125,33 @@ TEXTS: Final[tuple[Text, ...]] = (
         Finding(Reason.UNSUPPORTED, "client and server have no way to authenticate in common"),
     ),
 )
+
+
+def find_of_a_pooler(error: BaseException) -> Finding | None:
+    """Return what *error*, a driver's, means if only a pooler says so, of what no server has heard of."""
+    said = str(error)
+    return next((row.finding for row in POOLER_TEXTS if row.pattern.search(said)), None)
+
+
+@cache
+def translated_texts() -> tuple[Text, ...]:
+    """Return what TEXTS says, for every language that PostgreSQL speaks."""
+    # Here, not above: few programs ever meet a server that speaks something else than English.
+    from ledger_db.answers.postgres_translations import TRANSLATIONS  # noqa: PLC0415
+
+    patterns: dict[Finding, list[str]] = {}
+    for sentence, translations in TRANSLATIONS.items():
+        finding = next(row.finding for row in TEXTS if row.pattern.search(sentence))
+        patterns.setdefault(finding, []).extend(map(_pattern_of, translations))
+    # One for each finding: a hundred would take ten times as long to be tried.
+    return tuple(Text(re.compile("|".join(each)), finding) for finding, each in patterns.items())
+
+
+def _pattern_of(format_of_c: str) -> str:
+    # Catalogues differ in where they break lines, and in the spaces beside quotation marks.
+    words = (r"\s*".join(map(re.escape, piece.split(" "))) for piece in _DIRECTIVE.split(format_of_c))
+    return ".*".join(words)
+
 
 # PostgreSQL's documentation, appendix A.  A two-letter key stands for its whole class.
 SQLSTATES: Final[dict[str, Finding]] = {

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-from sqlalchemy.exc import DataError, DBAPIError, TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError, TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ledger_db.answers.login_errors import judge
-from ledger_db.answers.postgres import own_sqlstate
+from ledger_db.answers.postgres import find_of_a_pooler, own_sqlstate
 from ledger_db.answers.reason import Verdict
 from ledger_db.errors import LedgerDBError, OutcomeUnknown, RetriesExhausted, Retryable, Saturated
 
@@ -129,6 +129,8 @@ def meaning_of(error: BaseException) -> Meaning:
         return Meaning.SATURATED
     if isinstance(error, StaleDataError):
         return Meaning.CONFLICT  # the row's version_id_col moved: somebody else has changed it
+    if (of_a_pooler := _meaning_of_a_pooler(error)) is not None:
+        return of_a_pooler
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Meaning.LOST
     coded = _meaning_of_code(error)
@@ -162,6 +164,18 @@ def _meaning_of_ours(error: LedgerDBError) -> Meaning:
     if isinstance(error, RetriesExhausted) and error.__cause__ is not None:
         return meaning_of(error.__cause__)
     return Meaning.UNAVAILABLE if isinstance(error, Retryable) else Meaning.FAULT
+
+
+def _meaning_of_a_pooler(error: BaseException) -> Meaning | None:
+    """Decide by what only a pooler says, before any server has heard of it; None if it says nothing such."""
+    for link in list(_driver_errors(error))[1:]:
+        code = own_sqlstate(link)
+        # Under another code, or another class, it may be a value that the message quotes.
+        if code.startswith("08") if code else isinstance(error, OperationalError):
+            finding = find_of_a_pooler(link)
+            if finding is not None:
+                return Meaning.UNAVAILABLE if finding.reason.verdict is Verdict.TRANSIENT else Meaning.FAULT
+    return None
 
 
 def _meaning_of_code(error: BaseException) -> Meaning | None:

@@ -5,6 +5,7 @@ The service asks what to do (`judge`); the rotation asks why (`find`), and exits
 """
 
 import errno
+import re
 import socket
 import ssl
 
@@ -12,11 +13,20 @@ import psycopg2
 import pytest
 import redis.exceptions
 
+from docs import translations
 from ledger_db.answers import login_errors, postgres, redis as redis_answers
 from ledger_db.answers.login_errors import find, judge, sqlstate_of
+from ledger_db.answers.postgres_translations import TRANSLATIONS
 from ledger_db.answers.reason import Reason, Text, Verdict
 from ledger_db.rotation import failures, postgres_login
 from ledger_db.rotation.protocol import Probe, ServerProblem
+
+
+class _CodedError(Exception):
+    def __init__(self, sqlstate: str | None, said: str = "Meldung in einer anderen Sprache") -> None:
+        super().__init__(said)
+        self.sqlstate = sqlstate
+
 
 # Real texts.  psycopg2 gives nothing else for a failed connect.
 POSTGRES = [
@@ -32,9 +42,6 @@ POSTGRES = [
     ('PAM authentication failed for user "app"', Reason.REFUSED),
     ('LDAP authentication failed for user "app"', Reason.REFUSED),
     ('RADIUS authentication failed for user "app"', Reason.REFUSED),
-    ("IAM authentication failed for the user app", Reason.REFUSED),
-    ("This RDS proxy has no credentials for the role app. Check the credentials.", Reason.REFUSED),
-    ("The password that was provided for the role app is wrong.", Reason.REFUSED),
     ('role "app" is not permitted to log in', Reason.NO_LOGIN),
     ('role "app" does not exist', Reason.REFUSED),
     ("fe_sendauth: no password supplied", Reason.REFUSED),
@@ -58,7 +65,78 @@ POSTGRES = [
     ),
     ("authentication method 13 not supported", Reason.UNSUPPORTED),
     ("terminating connection due to administrator command", Reason.NOT_READY),
+    ("terminating connection because of crash of another server process", Reason.NOT_READY),
+    ("canceling authentication due to timeout", Reason.NOT_READY),
+    ('database "d" is not currently accepting connections', Reason.FORBIDDEN),
     ("something that nobody has seen", Reason.UNKNOWN),
+]
+# PgBouncer's, nearly all of them 08P01; RDS Proxy's as its user guide has them, and those who have met them.
+POOLERS = [
+    ("no such user", Reason.REFUSED),
+    ("no such user: app", Reason.REFUSED),
+    ("auth failed", Reason.REFUSED),
+    ("password authentication failed", Reason.REFUSED),
+    ("SASL authentication failed", Reason.REFUSED),
+    ("certificate authentication failed", Reason.FORBIDDEN),
+    ("pgbouncer cannot connect to server", Reason.NOT_READY),
+    ("server login has been failing, try again later (server_login_retry)", Reason.NOT_READY),
+    ("server login has been failing, cached error: connect failed (server_login_retry)", Reason.NOT_READY),
+    (
+        "server login has been failing, cached error: password authentication failed (server_login_retry)",
+        Reason.NOT_READY,
+    ),
+    ("query_wait_timeout", Reason.NOT_READY),
+    ("client_login_timeout", Reason.NOT_READY),
+    ("client_login_timeout (server down)", Reason.NOT_READY),
+    ("pause failed", Reason.NOT_READY),
+    ("pgbouncer is shutting down", Reason.NOT_READY),
+    ("pooler is shutting down", Reason.NOT_READY),
+    ("server shutting down", Reason.NOT_READY),
+    ("server conn crashed?", Reason.NOT_READY),
+    ("admin forced disconnect", Reason.NOT_READY),
+    ("query_timeout", Reason.NOT_READY),
+    ("idle transaction timeout", Reason.NOT_READY),
+    ("no more connections allowed (max_client_conn)", Reason.TOO_MANY_CONNECTIONS),
+    ("client connections exceeded (max_db_client_connections)", Reason.TOO_MANY_CONNECTIONS),
+    ("client connections exceeded (max_user_client_connections)", Reason.TOO_MANY_CONNECTIONS),
+    ("bouncer resources exhaustion", Reason.TOO_MANY_CONNECTIONS),
+    ("SSL required", Reason.NO_TLS),
+    ("TLS connection required", Reason.NO_TLS),
+    ("TLS client certificate required", Reason.NO_TLS),
+    ("unsupported startup parameter: options", Reason.UNSUPPORTED),
+    ("unsupported startup parameter in options: search_path", Reason.UNSUPPORTED),
+    ("unsupported options startup parameter: only '-c config=val' is allowed", Reason.UNSUPPORTED),
+    ("no authentication method is found", Reason.UNSUPPORTED),
+    ("server login failed: wrong password type", Reason.UNSUPPORTED),
+    ("no such database: d", Reason.NO_DATABASE),
+    ('database "d" is disabled', Reason.FORBIDDEN),
+    ("database does not allow connections: d", Reason.FORBIDDEN),
+    ("login rejected", Reason.FORBIDDEN),
+    ("bouncer config error", Reason.FORBIDDEN),
+    ("IAM authentication failed for user app. Check the IAM token for this user.", Reason.REFUSED),
+    ("The IAM authentication failed for the role app. Check the IAM token.", Reason.REFUSED),
+    ("The IAM authentication failed because of too many competing requests.", Reason.TOO_MANY_CONNECTIONS),
+    ("This RDS proxy has no credentials for the role app. Check the credentials.", Reason.REFUSED),
+    ("The password that was provided for the role app is wrong.", Reason.REFUSED),
+    ("Timed-out waiting to acquire database connection", Reason.TOO_MANY_CONNECTIONS),
+    (
+        "The maximum number of client connections to the proxy exceeded max_connections.",
+        Reason.TOO_MANY_CONNECTIONS,
+    ),
+    ("This RDS Proxy requires TLS connections", Reason.NO_TLS),
+    ("IAM authentication is allowed only with SSL connections.", Reason.NO_TLS),
+    ("IAM is allowed only with SSL connections.", Reason.NO_TLS),
+    ("RDS Proxy supports only IAM, MD5, or SCRAM authentication.", Reason.UNSUPPORTED),
+    ("RDS supports only IAM or MD5 authentication.", Reason.UNSUPPORTED),
+    (
+        "Feature not supported: RDS Proxy supports only version 3.0 of the PostgreSQL messaging protocol.",
+        Reason.UNSUPPORTED,
+    ),
+    (
+        "Feature not supported: RDS Proxy currently doesn\u2019t support command-line options.",
+        Reason.UNSUPPORTED,
+    ),
+    ("The user name is missing from the connection startup packet.", Reason.UNSUPPORTED),
 ]
 REDIS = [
     ("WRONGPASS invalid username-password pair or user is disabled.", Reason.REFUSED),
@@ -132,10 +210,61 @@ VERDICTS = {
 }
 
 
-@pytest.mark.parametrize(("said", "reason"), POSTGRES + ON_THE_WAY)
+@pytest.mark.parametrize(("said", "reason"), POSTGRES + POOLERS + ON_THE_WAY)
 def test_what_libpq_says_of_a_login(said: str, reason: Reason) -> None:
     """Where there is no code the text decides."""
     assert find(psycopg2.OperationalError(f"FATAL:  {said}")).reason is reason
+
+
+@pytest.mark.parametrize("code", [None, "08P01", "08000", "28000", "0A000", "XX000"])
+@pytest.mark.parametrize(("said", "reason"), POOLERS)
+def test_what_a_pooler_says_is_judged_by_its_text(said: str, reason: Reason, code: str | None) -> None:
+    """A pooler has a code of its own for nearly nothing: the verdict is the same on every driver."""
+    assert find(_CodedError(code, said)).reason is reason
+
+
+@pytest.mark.parametrize("code", [None, "28000", "57P03"])
+@pytest.mark.parametrize(
+    ("sentence", "translation"),
+    [(sentence, each) for sentence, translations in TRANSLATIONS.items() for each in translations],
+)
+def test_a_translation_means_what_the_sentence_means(
+    sentence: str, translation: str, code: str | None
+) -> None:
+    """A server that speaks another language gets the verdict of an English one, on every driver."""
+    asked, told = (re.sub(r"%(\d\$)?s", "app", each) for each in (sentence, translation))
+
+    assert find(_CodedError(code, told)) == find(psycopg2.OperationalError(f"FATAL:  {asked}"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "authentification par mot de passe échouée pour l'utilisateur « app »",
+        "authentification par mot de passe échouée pour l'utilisateur\u00a0«\u202fapp\u202f»",
+    ],
+)
+def test_spaces_of_a_translation_do_not_count(said: str) -> None:
+    """Translators move them, from one release of PostgreSQL to the next."""
+    assert judge(psycopg2.OperationalError(said)) is Verdict.REFUSED
+
+
+def test_translations_are_those_of_the_catalogues() -> None:
+    """What was written from PostgreSQL's catalogues is what they say."""
+    if not (catalogues := translations.installed()):
+        pytest.skip("needs the catalogues of Debian's postgresql-15")
+
+    assert translations.module_of(catalogues) == translations.TARGET.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "second", ["This RDS Proxy requires TLS connections", 'no pg_hba.conf entry for host "h", no encryption']
+)
+def test_a_password_that_was_refused_in_tls_counts(second: str) -> None:
+    """After a refusal libpq's "prefer" asks once more without TLS, and that answer means nothing."""
+    said = f"FATAL:  The password that was provided for the role app is wrong.\nFATAL:  {second}"
+
+    assert judge(psycopg2.OperationalError(said)) is Verdict.REFUSED
 
 
 @pytest.mark.parametrize(("said", "reason"), REDIS + ON_THE_WAY)
@@ -170,18 +299,12 @@ def first_row(error: Exception) -> Text | None:
 
 def test_every_row_of_the_tables_decides_about_a_text() -> None:
     """A row without a real text behind it would be a guess, one that another row hides would be dead."""
-    errors = [psycopg2.OperationalError(said) for said, _ in POSTGRES + ON_THE_WAY]
+    errors = [psycopg2.OperationalError(f"FATAL:  {said}") for said, _ in POSTGRES + POOLERS + ON_THE_WAY]
     answers = [redis.exceptions.ConnectionError(said) for said, _ in REDIS + ON_THE_WAY]
     deciding = {row.pattern for error in errors + answers if (row := first_row(error)) is not None}
 
     rows = postgres.TEXTS + redis_answers.TEXTS + login_errors._ON_THE_WAY
     assert [row.pattern.pattern for row in rows if row.pattern not in deciding] == []
-
-
-class _CodedError(Exception):
-    def __init__(self, sqlstate: str) -> None:
-        super().__init__("Meldung in einer anderen Sprache")
-        self.sqlstate = sqlstate
 
 
 @pytest.mark.parametrize("code", sorted(postgres.SQLSTATES))
