@@ -53,7 +53,7 @@ POOLER_TEXTS: Final[tuple[Text, ...]] = (
     text(
         r"requires TLS connections|only with SSL connections"
         r"|(SSL|TLS connection|TLS client certificate) required",
-        Finding(Reason.NO_TLS, "the proxy or the pooler lets nobody in without TLS"),
+        Finding(Reason.FORBIDDEN, "the proxy or the pooler lets nobody in without TLS"),
     ),
     text(
         r"RDS( Proxy)? supports only|RDS Proxy currently does|unsupported (options )?startup parameter"

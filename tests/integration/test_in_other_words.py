@@ -5,6 +5,11 @@ from typing import Any
 import pytest
 
 from ledger_db import ConfigurationError, LoginRefused, ServerUnreachable, Settings
+from ledger_db.answers.reason import Reason
+from ledger_db.answers.secret import Secret
+from ledger_db.answers.tls import TLS
+from ledger_db.rotation.postgres_login import probe
+from ledger_db.rotation.protocol import Deadline
 from ledger_db.testing.doubles import ScriptedPostgres
 from tests.support.any_driver import client_of
 
@@ -67,3 +72,30 @@ def test_what_does_not_pass_is_told_at_once(
         settings = settings_for(server, startup_timeout_seconds=30)
         with pytest.raises(error), client_of(driver, settings):
             pass
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "said", "reason"),
+    [
+        ("28P01", "la autentificación password falló para el usuario «app»", Reason.REFUSED),
+        (
+            "28000",
+            "This RDS proxy has no credentials for the role app. Check the credentials.",
+            Reason.REFUSED,
+        ),
+        ("08P01", "no such user: app", Reason.REFUSED),
+        ("28000", "This RDS Proxy requires TLS connections", Reason.FORBIDDEN),
+        (
+            "08P01",
+            "server login has been failing, cached error: auth failed (server_login_retry)",
+            Reason.NOT_READY,
+        ),
+    ],
+)
+def test_a_rotation_hears_the_same(sqlstate: str, said: str, reason: Reason) -> None:
+    """Only after an answer about these very credentials may it write anything."""
+    with ScriptedPostgres(sqlstate, said) as server:
+        fields = {"host": "127.0.0.1", "port": server.port, "username": "app", "password": "p"}
+        seen = probe(Secret("s", "v", fields), TLS(mode="disable"), Deadline.after(10))
+
+    assert seen.reason is reason
