@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from ledger_db import Settings
 from ledger_db.operate.cli import main as run_command_line
-from ledger_db.settings import PRESETS
+from ledger_db.settings import POOLER_PRESETS, PRESETS
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -37,7 +37,8 @@ counts as not set. What is wrong is a `ConfigurationError` that names the variab
 number of seconds is finite, and at most a week (604800) where nothing closer is said. A variable that is
 misspelt is told in the log as `settings.unknown`, with the nearest name; an argument is refused.
 
-`LEDGER_DB_PROFILE` changes some defaults, as their column says. What is set by itself goes before it.
+`LEDGER_DB_PROFILE` and `LEDGER_DB_POOLER` change some defaults, as their column says. What is set by itself
+goes before both.
 
 A database is configured by `LEDGER_DB_DATABASE_SECRET_ID`, or without Secrets Manager by a user and a host,
 with a password or with `LEDGER_DB_DATABASE_IAM_AUTH`, or for development by `LEDGER_DB_DATABASE_URL`. Redis
@@ -116,7 +117,12 @@ def _row(name: str, field: FieldInfo) -> str:
 
 def _default(name: str, field: FieldInfo) -> str:
     usual = [] if field.default is None else [_code(field.default)]
-    presets = (f"{_code(preset[name])} in {profile}" for profile, preset in PRESETS.items() if name in preset)
+    presets = [f"{_code(preset[name])} in {profile}" for profile, preset in PRESETS.items() if name in preset]
+    presets += [
+        f"{_code(preset[name])} with pooler {pooler}"
+        for pooler, preset in POOLER_PRESETS.items()
+        if name in preset
+    ]
     return "; ".join((*usual, *presets))
 
 

@@ -34,6 +34,19 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 MOST_SECONDS: Final = 7 * 86400.0
 """The most that a number of seconds may be, where it has no closer bound."""
 
+# One client that keeps an old password is in everybody's way: the pooler tries it on its server, and then
+# lets nobody in for some seconds.
+_LONGEST_SPREAD_BEHIND_A_POOLER: Final = 2.0
+
+POOLER_PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    # What a login finds says nothing about the next transaction: that may go to another of its servers.
+    "transaction": {
+        "database_target": "any",
+        "renewal_spread_seconds": _LONGEST_SPREAD_BEHIND_A_POOLER,
+    },
+}
+"""By pooler, what differs from the defaults; a profile's presets go before these."""
+
 # No host, no user and no options: nothing in it can be secret, and SQLAlchemy has nothing to misunderstand.
 _SQLITE_URL: Final = re.compile(r"sqlite(\+(pysqlite|aiosqlite))?://(/[^?]*)?")
 
@@ -102,6 +115,11 @@ class Settings(BaseSettings):
     database_target: Literal["primary", "any"] = Field(
         default="primary",
         description="`primary`: only a server that takes writes is good enough; `any`: a standby is too",
+    )
+    pooler: Literal["none", "session", "transaction"] = Field(
+        default="none",
+        description="What stands before the server: nothing, or PgBouncer with this `pool_mode`; RDS Proxy "
+        "counts as `transaction`",
     )
     pool: Literal["queue", "none"] = Field(
         default="queue",
@@ -231,7 +249,8 @@ class Settings(BaseSettings):
     @classmethod
     def _preset_by_profile(cls, values: dict[str, Any]) -> dict[str, Any]:
         # The values of the environment and of the arguments are merged by now: either goes before a preset.
-        return {**PRESETS.get(str(values.get("profile")), {}), **values}
+        pooler = POOLER_PRESETS.get(str(values.get("pooler")), {})
+        return {**pooler, **PRESETS.get(str(values.get("profile")), {}), **values}
 
     @field_validator("*")
     @classmethod
@@ -269,12 +288,29 @@ class Settings(BaseSettings):
             "database_user": self.database_user,
             "database_password": self.database_password,
             "database_host": self.database_host,
+            "pooler": self.pooler != "none",
         }
         too_many = [name for name, value in servers.items() if value]
         if self.database_url is not None and too_many:
             raise ValueError(
                 f"LEDGER_DB_DATABASE_URL stands alone; remove it, or "
                 f"{', '.join(f'LEDGER_DB_{name.upper()}' for name in too_many)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_a_pooler_can_do(self) -> Self:
+        # Neither is a default of ours behind such a pooler: somebody has asked for it.
+        if self.pooler == "transaction" and self.database_target == "primary":
+            raise ValueError(
+                "LEDGER_DB_DATABASE_TARGET=primary does not hold with LEDGER_DB_POOLER=transaction: each "
+                "transaction may go to another server; remove it, and let the pooler lead to the writer"
+            )
+        longest = _LONGEST_SPREAD_BEHIND_A_POOLER
+        if self.pooler == "transaction" and self.renewal_spread_seconds > longest:
+            raise ValueError(
+                f"LEDGER_DB_RENEWAL_SPREAD_SECONDS: at most {longest:g} with LEDGER_DB_POOLER=transaction, "
+                "where a connection with an old password is in everybody's way; lower it, or remove it"
             )
         return self
 

@@ -42,7 +42,21 @@ SyncDriver = Literal["psycopg2", "psycopg"]
 AsyncDriver = Literal["asyncpg", "psycopg"]
 PoolKind = Literal["queue", "none"]
 Target = Literal["primary", "any"]
+Pooler = Literal["none", "session", "transaction"]
 _RENEWAL_PAUSE_SECONDS = 0.05
+
+# What keeps a driver from preparing statements, which would stay on one of the pooler's connections.  Nothing
+# for psycopg2, which prepares none.
+_UNPREPARED: dict[str, dict[str, Any]] = {
+    "psycopg": {"prepare_threshold": None},
+    "asyncpg": {
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        # SQLAlchemy prepares all the same.  Without a name nothing is left behind: names that nobody else has
+        # would be closed on another connection than on the one that keeps them.
+        "prepared_statement_name_func": str,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +87,9 @@ class EngineOptions:
 
         target: ``primary`` for a server that takes writes and no other; ``any`` for a standby, too.
 
+        pooler: What stands before the server.  With one by ``transaction`` nothing is prepared, as the next
+            transaction may be on another of its connections; one by ``session`` is like none.
+
         application_name: What pg_stat_activity shows.
 
         echo: Log each statement.
@@ -91,6 +108,7 @@ class EngineOptions:
     sslmode: SslMode | None = None
     sslrootcert: str | None = None
     target: Target = "primary"
+    pooler: Pooler = "none"
     application_name: str = "ledger_db"
     echo: bool = False
     log_pool_events: bool = False
@@ -147,7 +165,7 @@ class EngineFactory:
         require(driver)
         engine = create_engine(
             URL.create(f"postgresql+{driver}"),
-            connect_args=_libpq_arguments(self._options),
+            connect_args={**_libpq_arguments(self._options), **_unprepared(driver, self._options)},
             **self._options.engine_arguments(),
         )
         stamp_connections(engine, self._logins, partial(libpq_security, self._options))
@@ -174,7 +192,10 @@ class EngineFactory:
         is_asyncpg = driver == "asyncpg"
         engine = create_async_engine(
             URL.create(f"postgresql+{driver}"),
-            connect_args=(_asyncpg_arguments if is_asyncpg else _psycopg_arguments)(self._options),
+            connect_args={
+                **(_asyncpg_arguments if is_asyncpg else _psycopg_arguments)(self._options),
+                **_unprepared(driver, self._options),
+            },
             **{"poolclass": PoolOfOneLoop, **self._options.engine_arguments()},
         )
         security = asyncpg_security if is_asyncpg else libpq_security
@@ -280,6 +301,10 @@ def require(driver: str) -> None:
         extra = {"asyncpg": "async", "psycopg": "psycopg", "aiosqlite": "sqlite"}.get(driver)
         what = f"'ledger-db[{extra}]'" if extra else "psycopg2-binary"
         raise ConfigurationError(f"the driver {driver} is not installed; pip install {what}")
+
+
+def _unprepared(driver: str, options: EngineOptions) -> dict[str, Any]:
+    return _UNPREPARED.get(driver, {}) if options.pooler == "transaction" else {}
 
 
 def _libpq_arguments(options: EngineOptions) -> dict[str, Any]:

@@ -116,6 +116,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
         sslmode=settings.database_sslmode,
         sslrootcert=settings.database_sslrootcert,
         target=settings.database_target,
+        pooler=settings.pooler,
         echo=settings.echo,
         log_pool_events=settings.log_pool_events,
     )

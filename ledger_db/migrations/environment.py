@@ -126,8 +126,10 @@ def _connection() -> Iterator[Connection]:
     """Yield a connection for one run: the caller's, or one that ends with the run."""
     given = context.config.attributes.get("connection")
     if given is None:
-        with _manager() as db, db.engine.connect() as connection, _of_its_own(connection):
-            yield connection
+        with _manager() as db:
+            _refuse_a_pooler(db)
+            with db.engine.connect() as connection, _of_its_own(connection):
+                yield connection
     elif not isinstance(given, Connection):
         raise ConfigurationError(
             f"config.attributes['connection'] is a {type(given).__name__}; pass a Connection of "
@@ -151,6 +153,16 @@ def _manager() -> Iterator[ConnectionManager]:
     settings = Settings().model_copy(update=changes)
     with ConnectionManager(settings) as db:
         yield db
+
+
+def _refuse_a_pooler(db: ConnectionManager) -> None:
+    # The turn, the limits and the role belong to the session: they would stay on whichever connection of the
+    # pooler's took them, for others, and the migration would go on without.
+    if db.settings.pooler == "transaction":
+        raise ConfigurationError(
+            "migrations need a session of their own, and LEDGER_DB_POOLER=transaction has none; lead this "
+            "command to the server itself (LEDGER_DB_DATABASE_HOST and _PORT, LEDGER_DB_POOLER=none)"
+        )
 
 
 @contextmanager

@@ -180,6 +180,18 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
     return process.returncode, output
 
 
+@pytest.mark.usefixtures("database")
+def test_migrations_are_refused_behind_a_pooler_by_transaction(
+    two_steps: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock that gives deployers their turn would stay on a connection of the pooler's, for nothing."""
+    monkeypatch.setenv("LEDGER_DB_POOLER", "transaction")
+    with pytest.raises(ConfigurationError, match="a session of their own"):
+        command.upgrade(two_steps.config(), "head")
+
+    assert tables() == set()
+
+
 def test_a_deployer_waits_for_its_turn_only_so_long(
     database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

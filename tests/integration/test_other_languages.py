@@ -28,7 +28,7 @@ LANGUAGES = {"de_DE": "fehlgeschlagen", "ja_JP": "失敗しました", "ru_RU": 
 @contextmanager
 def server_in(language: str, folder: Path) -> Iterator[EmbeddedPostgres]:
     """Start a server that speaks *language* from the first word on."""
-    account: "Account" = "nobody" if os.geteuid() == 0 else "plain"
+    account: Account = "nobody" if os.geteuid() == 0 else "plain"
     server = EmbeddedPostgres(
         folder / "server", admin_password="of-this-server", give_up=threading.Event(), account=account
     )

@@ -155,6 +155,30 @@ def test_there_is_one_way_to_log_in(values: dict[str, object], what: str) -> Non
         Settings(**values)
 
 
+def test_a_pooler_by_transaction_changes_what_it_has_to() -> None:
+    """No login can find a server that takes writes for later, and whoever keeps an old one is in the way."""
+    behind = Settings(pooler="transaction")
+
+    assert (behind.database_target, behind.renewal_spread_seconds) == ("any", 2.0)
+    assert Settings(pooler="transaction", profile="development").renewal_spread_seconds == 0.0
+    assert Settings(pooler="transaction", renewal_spread_seconds=0.5).renewal_spread_seconds == 0.5
+    assert Settings(pooler="session").model_dump() == {**Settings().model_dump(), "pooler": "session"}
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"database_target": "primary"}, "LEDGER_DB_DATABASE_TARGET=primary does not hold"),
+        ({"renewal_spread_seconds": 2.5}, "LEDGER_DB_RENEWAL_SPREAD_SECONDS: at most 2 "),
+        ({"database_url": "sqlite://"}, "remove it, or LEDGER_DB_POOLER"),
+    ],
+)
+def test_what_a_pooler_by_transaction_cannot_do_is_refused(values: dict[str, object], what: str) -> None:
+    """With a sentence that names the setting and the way out, before anything is connected."""
+    with pytest.raises(ConfigurationError, match=what):
+        Settings(pooler="transaction", **values)
+
+
 @pytest.mark.parametrize(
     "url",
     [
