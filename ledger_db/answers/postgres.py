@@ -34,7 +34,8 @@ POOLER_TEXTS: Final[tuple[Text, ...]] = (
     # The server has refused somebody's login, a while ago, which is no answer to this one's password.
     text(
         r"server_login_retry|server login has been failing|cannot connect to server|query_wait_timeout"
-        r"|client_login_timeout|pause failed|(pooler|pgbouncer|FATAL:\s+server|^server)( is)? shutting down",
+        r"|client_login_timeout|pause failed|all backend nodes are down"
+        r"|(pooler|pgbouncer|FATAL:\s+server|^server)( is)? shutting down",
         Finding(Reason.NOT_READY, "the pooler has no server at the moment"),
     ),
     # Before the tokens that are refused for themselves.
@@ -42,17 +43,18 @@ POOLER_TEXTS: Final[tuple[Text, ...]] = (
     # Before the demand for TLS: libpq's "prefer" asks once more without, and shows both answers.
     text(
         r"(no credentials|password that was provided) for the role|IAM authentication failed"
-        r"|no such user|FATAL:?\s+auth failed|^auth failed",
+        r"|no such user|tenant or user not found|FATAL:?\s+auth failed|^auth failed",
         _WRONG_PASSWORD,
     ),
     text(
         r"Timed.out waiting to acquire database connection|\(max_\w+\)|resources exhaustion"
-        r"|client connections to the proxy",
+        r"|client connections to the proxy|max client(s| connections) reached"
+        r"|not accepting any more new connections",
         _NO_PLACE,
     ),
     text(
-        r"requires TLS connections|only with SSL connections"
-        r"|(SSL|TLS connection|TLS client certificate) required",
+        r"requires TLS connections|only with SSL connections|connection is insecure"
+        r"|SSL connection is required|(SSL|TLS connection|TLS client certificate) required",
         Finding(Reason.FORBIDDEN, "the proxy or the pooler lets nobody in without TLS"),
     ),
     text(
@@ -66,7 +68,7 @@ POOLER_TEXTS: Final[tuple[Text, ...]] = (
     text(r"no such database: ", Finding(Reason.NO_DATABASE, "the pooler knows no such database")),
     text(
         r"database \".*\" is disabled|database does not allow connections|login rejected"
-        r"|bouncer config error",
+        r"|bouncer config error|unexpected response from login query",
         Finding(Reason.FORBIDDEN, "the pooler is configured to let it in nowhere"),
     ),
 )

@@ -70,7 +70,8 @@ POSTGRES = [
     ('database "d" is not currently accepting connections', Reason.FORBIDDEN),
     ("something that nobody has seen", Reason.UNKNOWN),
 ]
-# PgBouncer's, nearly all of them 08P01; RDS Proxy's as its user guide has them, and those who have met them.
+# PgBouncer's, nearly all of them 08P01; RDS Proxy's as its user guide has them, and those who have met them;
+# a few of Pgpool-II's, Supavisor's and Neon's.
 POOLERS = [
     ("no such user", Reason.REFUSED),
     ("no such user: app", Reason.REFUSED),
@@ -136,6 +137,14 @@ POOLERS = [
         "Feature not supported: RDS Proxy currently doesn\u2019t support command-line options.",
         Reason.UNSUPPORTED,
     ),
+    ("all backend nodes are down, pgpool requires at least one valid node", Reason.NOT_READY),
+    ("pgpool is not accepting any more new connections", Reason.TOO_MANY_CONNECTIONS),
+    ("Max client connections reached", Reason.TOO_MANY_CONNECTIONS),
+    ("MaxClientsInSessionMode: max clients reached", Reason.TOO_MANY_CONNECTIONS),
+    ("Tenant or user not found", Reason.REFUSED),
+    ("connection is insecure (try using `sslmode=require`)", Reason.FORBIDDEN),
+    ("SSL connection is required", Reason.FORBIDDEN),
+    ("unexpected response from login query", Reason.FORBIDDEN),
     ("The user name is missing from the connection startup packet.", Reason.UNSUPPORTED),
 ]
 REDIS = [
