@@ -155,14 +155,17 @@ def rotate(rotations: Rotations, db: ConnectionManager, requests: Requests, pool
         eventually(lambda: requests.done[user] > before[user] + 50, "requests go on")  # noqa: B023
 
 
-@pytest.mark.parametrize("strategy", ["postgres-alternating", "postgres-single"])
+@pytest.mark.parametrize(
+    ("strategy", "pool"),
+    [("postgres-alternating", "queue"), ("postgres-single", "queue"), ("postgres-single", "none")],
+)
 def test_a_rotation_behind_a_pooler_costs_no_request(
-    environment: Sandbox, pair: Rotations, driver: str, mode: str, strategy: str
+    environment: Sandbox, pair: Rotations, driver: str, mode: str, strategy: str, pool: str
 ) -> None:
     """In both modes, on every driver: who is logged in goes on, who has to log in finds what is new."""
     with (
         pgbouncer(environment, mode) as pooler,
-        serving(driver, settings_for(pair, pooler, mode)) as (db, requests),
+        serving(driver, settings_for(pair, pooler, mode, pool=pool)) as (db, requests),
     ):
         rotate(replace(pair, strategy=strategy), db, requests, pooler=None)
 
