@@ -24,7 +24,7 @@ NO_PLACE_FOR_ROLE: Final = Finding(
 """Told after the password, which was accepted."""
 _STARTING: Final = Finding(Reason.NOT_READY, "the server is starting or stopping")
 
-NOT_WITHOUT_TLS: Final = Finding(Reason.FORBIDDEN, "pg_hba.conf does not let it in without TLS")
+NOT_WITHOUT_TLS: Final = Finding(Reason.FORBIDDEN, "nobody is let in without TLS")
 
 # %s, and where a language has another order: %2$s.
 _DIRECTIVE: Final = re.compile(r"%(?:\d+\$)?[sd]")
@@ -55,7 +55,7 @@ POOLER_TEXTS: Final[tuple[Text, ...]] = (
     text(
         r"requires TLS connections|only with SSL connections|connection is insecure"
         r"|SSL connection is required|(SSL|TLS connection|TLS client certificate) required",
-        Finding(Reason.FORBIDDEN, "the proxy or the pooler lets nobody in without TLS"),
+        NOT_WITHOUT_TLS,
     ),
     text(
         r"RDS( Proxy)? supports only|RDS Proxy currently does|unsupported (options )?startup parameter"

@@ -74,6 +74,17 @@ def test_what_does_not_pass_is_told_at_once(
             pass
 
 
+def test_a_proxy_that_demands_tls_leads_to_the_setting(driver: str) -> None:
+    """The message names it, as it does where pg_hba.conf demands the same."""
+    with ScriptedPostgres("28000", "This RDS Proxy requires TLS connections") as server:
+        settings = settings_for(server, database_sslmode="disable")
+        with (
+            pytest.raises(ConfigurationError, match="LEDGER_DB_DATABASE_SSLMODE"),
+            client_of(driver, settings),
+        ):
+            pass
+
+
 @pytest.mark.parametrize(
     ("sqlstate", "said", "reason"),
     [
