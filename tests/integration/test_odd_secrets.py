@@ -35,7 +35,7 @@ def secret(environment: Sandbox) -> Iterator[Rotations]:
 
 def settings_of(secret: Rotations, **changes: Any) -> Settings:
     """Settings that lead to *secret*, with time to wait in vain."""
-    values = {"database_secret_id": secret.secret_id, "redis_secret_id": None, "startup_timeout_seconds": 8}
+    values = {"database_secret_id": secret.secret_id, "redis_secret_id": None, "startup_timeout_seconds": 60}
     return Settings(**{**values, **changes})
 
 
@@ -49,7 +49,8 @@ def test_a_start_does_not_wait_for_a_mistake(
     with pytest.raises(CredentialsInvalid, match=message), client_of(driver, settings_of(secret)):
         pass
 
-    assert time.monotonic() - began < 4
+    # Far from the time that a start may take, and far from what a busy machine takes for the rest.
+    assert time.monotonic() - began < 30
 
 
 def test_a_running_service_keeps_what_it_has_and_says_why(secret: Rotations) -> None:
