@@ -20,12 +20,12 @@ from typing import cast
 from ledger_db.background import News
 from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.once_a_minute import OnceAMinute
-from ledger_db.credentials.reads import SharedReads
+from ledger_db.credentials.reads import SharedReads, ask
 from ledger_db.credentials.reliance import Reliance
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.credentials.staleness import Staleness
 from ledger_db.credentials.trials import Doubt, Probe, Trials
-from ledger_db.errors import ConfigurationError, ManagerClosed, Retryable
+from ledger_db.errors import ManagerClosed, Retryable
 from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
@@ -154,7 +154,7 @@ class CredentialProvider:
             LedgerDBError: Whatever the source raises.
         """
         if not self.stamp:
-            fresh, known = self._read("AWSCURRENT"), self._current
+            fresh, known = ask(self._source, "AWSCURRENT"), self._current
             self._replace(cast("Credentials", fresh), instead_of=None if known is None else known.version)
         return self.current
 
@@ -224,7 +224,7 @@ class CredentialProvider:
         """
         try:
             fresh = self._fetch("AWSCURRENT")
-        except Exception:  # noqa: BLE001 - a source of the user's own may raise anything; noted already
+        except BaseException:  # noqa: BLE001 - a source of the user's own may raise anything; noted already
             return self._schedule.after_failure(self._status.failures, self._spread())
         return self._consider(cast("Credentials", fresh), announced=announced)
 
@@ -274,17 +274,11 @@ class CredentialProvider:
     def _new_reads(self) -> SharedReads:
         return SharedReads(self._fetch, self._schedule, on_unread=self._note_failed, now=self._now)
 
-    def _read(self, stage: Stage) -> Credentials | None:
-        fresh = self._source.fetch(stage)
-        if fresh is None and stage == "AWSCURRENT":
-            raise ConfigurationError(f"{self._source.name} has no version labelled AWSCURRENT; give it one")
-        return fresh
-
     def _fetch(self, stage: Stage) -> Credentials | None:
         """Read the source, and keep the books of it here, where it is one read for however many wait."""
         try:
-            fresh = self._read(stage)
-        except Exception as error:
+            fresh = ask(self._source, stage)
+        except BaseException as error:
             self._note_failed(stage, error)
             raise
         if stage == "AWSCURRENT":
@@ -378,7 +372,7 @@ class CredentialProvider:
                 permanent=doubt is not None and doubt.permanent,
             )
 
-    def _note_failed(self, stage: Stage, error: Exception) -> None:
+    def _note_failed(self, stage: Stage, error: BaseException) -> None:
         cause, name = describe(error), self._source.name
         if stage == "AWSCURRENT":
             permanent = not isinstance(error, Retryable)

@@ -13,13 +13,34 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ledger_db.background import NoThreadLeft, in_thread
-from ledger_db.credentials.model import Credentials, Stage
+from ledger_db.credentials.model import Credentials, CredentialSource, Stage
 from ledger_db.credentials.schedule import Schedule
+from ledger_db.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Answer = Credentials | None
+
+
+def ask(source: CredentialSource, stage: Stage) -> Answer:
+    """
+    Return what *source*, which may be the application's own, has for *stage*.
+
+    Raises:
+        ConfigurationError: It has no AWSCURRENT, or has answered with something else than credentials.
+
+        Exception: Whatever else it raises.
+    """
+    fresh: object = source.fetch(stage)
+    if isinstance(fresh, Credentials) or (fresh is None and stage != "AWSCURRENT"):
+        return fresh
+    if fresh is None:
+        raise ConfigurationError(f"{source.name} has no version labelled AWSCURRENT; give it one")
+    raise ConfigurationError(
+        f"{source.name} has answered with a {type(fresh).__name__}; fetch() returns Credentials, or None for "
+        "a label that nothing carries"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +65,7 @@ class SharedReads:
         fetch: Callable[[Stage], Answer],
         schedule: Schedule,
         *,
-        on_unread: Callable[[Stage, Exception], object] = lambda stage, error: None,
+        on_unread: Callable[[Stage, BaseException], object] = lambda stage, error: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """

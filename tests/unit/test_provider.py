@@ -4,10 +4,12 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import cast
 
 import pytest
 
 from ledger_db import Credentials, CredentialsInvalid, CredentialsUnavailable, ManagerClosed, Password
+from ledger_db.credentials.model import Stage
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.errors import ConfigurationError, LoginRefused, ServerUnreachable
@@ -198,6 +200,40 @@ def test_one_cause_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> No
         provider.tick()
 
     assert [fields_of(record)["failures"] for record in caplog.records] == [1, 3, 5]
+
+
+class Odd(ScriptedSource):
+    """A source of somebody's own that makes a mistake once it is asked again."""
+
+    def __init__(self, mistake: object) -> None:
+        super().__init__(V1)
+        self._mistake = mistake
+        self._asked = 0
+
+    def fetch(self, stage: Stage) -> Credentials | None:
+        """Do it wrong."""
+        self._asked += 1
+        if self._asked == 1:
+            return V1
+        if isinstance(self._mistake, BaseException):
+            raise self._mistake
+        return cast("Credentials", self._mistake)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    ["a password", {"password": "p"}, 7, SystemExit(1), KeyboardInterrupt(), KeyError("host")],
+    ids=repr,
+)
+def test_a_source_that_makes_mistakes_ends_nothing(mistake: object) -> None:
+    """What is known stays in use, the watcher goes on, and health says what it was, but no value."""
+    provider = loaded(Odd(mistake))
+
+    assert provider.tick() == 1
+    assert provider.current == V1
+    assert provider.status.permanent
+    assert "password" not in str(provider.status.problem).replace("a password", "")
+    assert provider.look("AWSCURRENT", "v1", 5) is None
 
 
 def test_a_subscriber_that_raises_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
