@@ -222,8 +222,8 @@ class Odd(ScriptedSource):
 
 @pytest.mark.parametrize(
     "mistake",
-    ["a password", {"password": "p"}, 7, SystemExit(1), KeyboardInterrupt(), KeyError("host")],
-    ids=repr,
+    ["hunter2", {"password": "hunter2"}, 7, SystemExit(1), KeyboardInterrupt(), KeyError("host")],
+    ids=lambda mistake: type(mistake).__name__,
 )
 def test_a_source_that_makes_mistakes_ends_nothing(mistake: object) -> None:
     """What is known stays in use, the watcher goes on, and health says what it was, but no value."""
@@ -232,7 +232,7 @@ def test_a_source_that_makes_mistakes_ends_nothing(mistake: object) -> None:
     assert provider.tick() == 1
     assert provider.current == V1
     assert provider.status.permanent
-    assert "password" not in str(provider.status.problem).replace("a password", "")
+    assert "hunter2" not in str(provider.status.problem)
     assert provider.look("AWSCURRENT", "v1", 5) is None
 
 
