@@ -67,7 +67,10 @@ def describe(error: BaseException) -> str:
     if isinstance(inner, BaseException):
         # SQLAlchemy's asyncpg adapter puts the name of the real error in front of its text.
         error = inner.__cause__ or inner
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001 - one of somebody's own that cannot even say what it is
+        lines = []
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

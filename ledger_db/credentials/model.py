@@ -1,11 +1,16 @@
 """What credentials are, and who may hand them out."""
 
+import re
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from ledger_db.answers.host import why_no_host
 from ledger_db.answers.secret import Password
 from ledger_db.errors import CredentialsInvalid
+
+# Of a source of somebody's own nobody else looks, and a date would end the watching much later.
+_KINDS: Final = {"version": str, "stamp": str, "port": int, "expires_at": float | int | None}
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Stage = Literal["AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"]
 """A staging label of Secrets Manager; sources without labels know only ``AWSCURRENT``."""
@@ -57,11 +62,17 @@ class Credentials:
     names_database: bool = True
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise CredentialsInvalid(f"{name} is a {type(getattr(self, name)).__name__}; mend the source")
         if self.host:
             checked_host(self.host)
         for name in ("username", "password", "database"):
             if "\x00" in getattr(self, name):
                 raise CredentialsInvalid(f"{name} holds the character NUL, which no server accepts; mend it")
+            if _SURROGATE.search(getattr(self, name)):
+                # A driver's error for it carries the whole text.
+                raise CredentialsInvalid(f"{name} holds half a character (a lone surrogate); mend it")
         # Frozen: what a caller passed as a plain string is masked here, once, for everybody after.
         object.__setattr__(self, "password", Password(self.password))
         if not self.stamp:

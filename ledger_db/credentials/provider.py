@@ -226,7 +226,11 @@ class CredentialProvider:
             fresh = self._fetch("AWSCURRENT")
         except BaseException:  # noqa: BLE001 - a source of the user's own may raise anything; noted already
             return self._schedule.after_failure(self._status.failures, self._spread())
-        return self._consider(cast("Credentials", fresh), announced=announced)
+        try:
+            return self._consider(cast("Credentials", fresh), announced=announced)
+        except BaseException as error:  # noqa: BLE001 - this thread has to go on, whatever it was
+            self._note_failed("AWSCURRENT", error)
+            return self._schedule.after_failure(self._status.failures, self._spread())
 
     def next_wait(self) -> float:
         """Return the seconds until the source should be read again, all being well."""
@@ -332,7 +336,9 @@ class CredentialProvider:
     def _tell(self, subscriber: Subscriber, credentials: Credentials) -> None:
         try:
             subscriber(credentials)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # a person's, who has pressed Ctrl-C meanwhile
+        except BaseException as error:
             log.error("credentials.subscriber_failed", exc_info=error, source=self._source.name)
 
     def _note_stamp(self, before: Credentials | None, credentials: Credentials) -> None:

@@ -156,9 +156,11 @@ def _client(node: Node, secret: Secret, tls: TLS, seconds: float) -> "redis.Redi
     return redis.Redis(
         host=node.host,
         port=node.port,
-        # None: AUTH with one argument, which an AUTH token needs before Redis 6 and is the same after.
-        username=None if user_of(secret) == _DEFAULT_USER else user_of(secret),
-        password=str(secret.password),
+        # Not as arguments: redis-py before 8 shows those with each client.  No name: AUTH with one argument,
+        # which an AUTH token needs before Redis 6 and is the same after.
+        credential_provider=redis.UsernamePasswordCredentialProvider(
+            None if user_of(secret) == _DEFAULT_USER else user_of(secret), str(secret.password)
+        ),
         protocol=2,
         decode_responses=True,
         socket_connect_timeout=seconds,

@@ -1,10 +1,11 @@
 """Does the provider know, ask, adopt and keep what it should?"""
 
+import asyncio
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -202,6 +203,13 @@ def test_one_cause_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> No
     assert [fields_of(record)["failures"] for record in caplog.records] == [1, 3, 5]
 
 
+class Mute(Exception):
+    """An error that cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
 class Odd(ScriptedSource):
     """A source of somebody's own that makes a mistake once it is asked again."""
 
@@ -222,7 +230,7 @@ class Odd(ScriptedSource):
 
 @pytest.mark.parametrize(
     "mistake",
-    ["hunter2", {"password": "hunter2"}, 7, SystemExit(1), KeyboardInterrupt(), KeyError("host")],
+    ["hunter2", {"password": "hunter2"}, 7, SystemExit(1), KeyboardInterrupt(), KeyError("host"), Mute()],
     ids=lambda mistake: type(mistake).__name__,
 )
 def test_a_source_that_makes_mistakes_ends_nothing(mistake: object) -> None:
@@ -236,13 +244,16 @@ def test_a_source_that_makes_mistakes_ends_nothing(mistake: object) -> None:
     assert provider.look("AWSCURRENT", "v1", 5) is None
 
 
-def test_a_subscriber_that_raises_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("mistake", [RuntimeError, SystemExit, asyncio.CancelledError])
+def test_a_subscriber_that_raises_ends_nothing(
+    mistake: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     """It is the application's own; the others are told, and whoever adopted goes on."""
     provider = loaded(ScriptedSource(V1, V2))
     told: list[Credentials] = []
 
     def fail(credentials: Credentials) -> None:
-        raise RuntimeError("a mistake")
+        raise mistake("a mistake")
 
     provider.subscribe(fail)
     provider.subscribe(told.append)
@@ -487,3 +498,34 @@ def test_a_read_that_cannot_begin_holds_nobody_up(
     clock.advance(1.0)
 
     assert provider.look("AWSCURRENT", "v1", 5) == V2
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"version": None}, "version is a NoneType"),
+        ({"version": ["a"]}, "version is a list"),
+        ({"expires_at": "soon"}, "expires_at is a str"),
+        ({"port": "5432"}, "port is a str"),
+        ({"password": "pw\ud800"}, "password holds half a character"),
+        ({"username": "u\udfff"}, "username holds half a character"),
+    ],
+    ids=range(6),
+)
+def test_credentials_that_no_server_could_take_are_refused_where_they_are_made(
+    fields: dict[str, Any], said: str
+) -> None:
+    """Later they would end a thread, or a driver would put all of the password into its error."""
+    given: dict[str, Any] = {
+        "username": "u",
+        "password": "hunter2",
+        "version": "v",
+        "host": "h",
+        "port": 1,
+        "database": "d",
+        **fields,
+    }
+    with pytest.raises(CredentialsInvalid, match=said) as refused:
+        Credentials(**given)
+
+    assert "hunter2" not in repr(refused.value)
