@@ -198,7 +198,8 @@ class Settings(BaseSettings):
     )
     refresh_interval_seconds: float = Field(
         default=300.0,
-        gt=0,
+        # Less is a mistake: each look is billed, and throttled.
+        ge=0.05,
         le=MOST_SECONDS,
         description="The longest time between two looks at a secret; jittered by U(1/2, 1)",
     )
