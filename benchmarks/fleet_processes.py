@@ -34,7 +34,7 @@ class LoginCost:
 
 @dataclass(slots=True)
 class RealRun:
-    """What came of a rotation; moments are in seconds after it was announced."""
+    """What was seen of a rotation: by one process in POSIX seconds, by all in seconds after it."""
 
     logins: list[float] = field(default_factory=list)
     adoptions: list[float] = field(default_factory=list)
@@ -44,16 +44,6 @@ class RealRun:
     def durations(self, since: float, until: float) -> list[float]:
         """Return the seconds that requests took which began between the two."""
         return [seconds for at, seconds in self.requests if since <= at < until]
-
-
-@dataclass(slots=True)
-class _Log:
-    """What one process has seen; moments are POSIX seconds."""
-
-    logins: list[float] = field(default_factory=list)
-    adoptions: list[float] = field(default_factory=list)
-    requests: list[tuple[float, float]] = field(default_factory=list)
-    failed: int = 0
 
 
 def login_cost(box: Sandbox) -> LoginCost:
@@ -106,7 +96,7 @@ def real_run(box: Sandbox, processes: int, pool: int, spreads: Mapping[str, floa
     return run
 
 
-def _add(run: RealRun, log: _Log, announced_at: float) -> None:
+def _add(run: RealRun, log: RealRun, announced_at: float) -> None:
     run.logins += [at - announced_at for at in log.logins if at >= announced_at]
     run.adoptions += [at - announced_at for at in log.adoptions]
     run.requests += [(at - announced_at, seconds) for at, seconds in log.requests]
@@ -116,7 +106,7 @@ def _add(run: RealRun, log: _Log, announced_at: float) -> None:
 def _live(pipe: Connection, pool: int, spreads: Mapping[str, float]) -> None:
     """Be one process of the fleet: as many threads as connections, each with a request a second."""
     random.seed()
-    log = _Log()
+    log = RealRun()
     ended = threading.Event()
     settings = Settings(pool_size=pool, max_overflow=0, **spreads)
     with ConnectionManager(settings) as db:
@@ -135,13 +125,13 @@ def _live(pipe: Connection, pool: int, spreads: Mapping[str, float]) -> None:
     pipe.send(log)
 
 
-def _note_logins(db: ConnectionManager, log: _Log) -> None:
+def _note_logins(db: ConnectionManager, log: RealRun) -> None:
     event.listen(db.engine, "connect", lambda *_: log.logins.append(time.time()))
     database = db._servers[0]  # noqa: SLF001 - nobody but a benchmark wants to know the moment
     database.provider.subscribe(lambda _: log.adoptions.append(time.time()))
 
 
-def _work(db: ConnectionManager, log: _Log, ended: threading.Event) -> None:
+def _work(db: ConnectionManager, log: RealRun, ended: threading.Event) -> None:
     while not ended.wait(random.expovariate(1.0)):
         began = time.time()
         try:

@@ -6,6 +6,7 @@ DEBUG it logs whole response bodies, secrets included, and the signatures that a
 """
 
 import logging
+from collections.abc import Iterator
 
 _BOTOCORE_LOGGERS = (
     "botocore.auth",
@@ -74,6 +75,19 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def behind(error: BaseException, *, but: BaseException | None = None) -> Iterator[BaseException]:
+    """Yield *error*, and all that a traceback shows with it or a driver's wrapper holds, once; not *but*."""
+    seen = {id(but)}
+    waiting: list[object] = [error]
+    while waiting:
+        link = waiting.pop()
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            waiting += [link.__cause__, link.__context__, getattr(link, "orig", None)]
+            waiting += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+
+
 def forget_frames(error: BaseException, *, but: BaseException | None) -> None:
     """
     Take the tracebacks from *error* and from everything behind it, as far as *but*.
@@ -86,12 +100,5 @@ def forget_frames(error: BaseException, *, but: BaseException | None) -> None:
 
         but: What was being handled already when the driver was called (`sys.exception`): the caller's own.
     """
-    seen = {id(but)}
-    waiting: list[object] = [error]
-    while waiting:
-        link = waiting.pop()
-        if isinstance(link, BaseException) and id(link) not in seen:
-            seen.add(id(link))
-            link.__traceback__ = None
-            waiting += [link.__cause__, link.__context__, getattr(link, "orig", None)]
-            waiting += getattr(link, "exceptions", ())
+    for link in behind(error, but=but):
+        link.__traceback__ = None

@@ -8,7 +8,6 @@ the same ``instance``.
 import logging
 import re
 import uuid
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -26,7 +25,7 @@ from ledger_db.errors import LedgerDBError
 from ledger_db.event_log import EventLog
 from ledger_db.fastapi.problem_kinds import Kind, gravest_of
 from ledger_db.fastapi.problem_model import MEDIA_TYPE, Problem, answer
-from ledger_db.redaction import describe
+from ledger_db.redaction import behind, describe
 from ledger_db.transactions.meaning import constraint_of, told_sqlstate
 
 log: EventLog = EventLog(__name__)
@@ -178,7 +177,7 @@ def _report(connection: HTTPConnection, error: BaseException, kind: Kind, instan
 
 def _shown(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
     """Return what a log may show of *error*: the way that led to it, and a line that is known to be safe."""
-    if not any(map(_quotes_rows, _behind(error))):
+    if not any(map(_quotes_rows, behind(error))):
         return type(error), error, error.__traceback__
     # A DETAIL line repeats the row, and the causes have the same text again.
     statement = f"\n[SQL: {error.statement}]" if isinstance(error, StatementError) else ""
@@ -197,21 +196,6 @@ def _cause(error: BaseException) -> str:
 
 def _quotes_rows(error: BaseException) -> bool:
     return isinstance(error, SQLAlchemyError) or own_sqlstate(error) is not None
-
-
-def _behind(error: BaseException) -> Iterator[BaseException]:
-    """Yield *error* and all that a traceback shows with it, each once."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        link = waiting.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        yield link
-        waiting += [link.__cause__, link.__context__]
-        if isinstance(link, BaseExceptionGroup):
-            waiting += link.exceptions
 
 
 def _phrase(status: int) -> str:
