@@ -131,7 +131,7 @@ def test_a_loop_that_runs_elsewhere_closes_its_own(settings: Settings, environme
 
     nothing_left(environment)
     loop.call_soon_threadsafe(loop.stop)
-    turning.join(10)
+    turning.join(60)
     loop.close()
 
 
@@ -148,9 +148,9 @@ def test_a_loop_that_is_blocked_does_not_keep_its_connections(
 
     nothing_left(environment)
     go_on.set()
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), loop).result(10)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
-    turning.join(10)
+    turning.join(60)
     loop.close()
 
 
@@ -193,7 +193,7 @@ def test_closing_while_it_is_being_opened(environment: Sandbox) -> None:
     class Slow(SecretsManagerSource):
         def fetch(self, stage: Any) -> Any:
             reading.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return super().fetch(stage)
 
     db = ConnectionManager(
@@ -209,10 +209,10 @@ def test_closing_while_it_is_being_opened(environment: Sandbox) -> None:
 
     opening = threading.Thread(target=open_it)
     opening.start()
-    assert reading.wait(10)
+    assert reading.wait(60)
     db.close()
     go_on.set()
-    opening.join(10)
+    opening.join(60)
 
     assert len(raised) == 1
     assert not db.health().ok
@@ -233,7 +233,7 @@ async def test_a_fork_does_not_disturb_the_parents_event_loop(settings: Settings
             child.start()
         await asyncio.to_thread(child.join, 20)
 
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             assert await db.async_redis.ping()
             async with db.async_session() as session:
                 await session.execute(text("SELECT 1"))

@@ -61,7 +61,7 @@ def test_a_race_opens_one(monkeypatch: pytest.MonkeyPatch) -> None:
         return open_really(self)
 
     def get(_: int) -> ConnectionManager:
-        together.wait(10)
+        together.wait(60)
         return default_manager()
 
     monkeypatch.setattr(ConnectionManager, "open", open_and_count)
@@ -81,19 +81,19 @@ def test_a_failure_is_everybodys_and_the_next_call_tries_again(monkeypatch: pyte
     def fail(self: ConnectionManager) -> ConnectionManager:
         attempts.append(self)
         failing.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         raise ConfigurationError("the server said no")
 
     with monkeypatch.context() as broken, ThreadPoolExecutor(4) as threads:
         broken.setattr(ConnectionManager, "open", fail)
         first = threads.submit(default_manager)
-        assert failing.wait(10)
+        assert failing.wait(60)
         others = [threads.submit(default_manager) for _ in range(3)]
         eventually(lambda: all(other.running() for other in others), "the others wait")
         go_on.set()
         for caller in (first, *others):
             with pytest.raises(ConfigurationError, match="the server said no"):
-                caller.result(10)
+                caller.result(60)
         # Those who came too late to wait made an attempt of their own; nobody made more than one.
         assert 1 <= len(attempts) <= 4
 

@@ -144,4 +144,4 @@ def test_an_application_that_makes_itself_read_only_hears_of_it(
         assert not isinstance(caught.value, RetriesExhausted)
         assert meaning_of(caught.value) is M.READ_ONLY
         assert client.db.health().transactions.retried <= POOL
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15

@@ -79,7 +79,7 @@ class RunningDrill:
     def survivors(self) -> list[str]:
         """Give the processes that it had a moment to end, and return those that did not."""
         assert self.others, "no process of the drill was seen"
-        _, alive = psutil.wait_procs(self.others, timeout=10)
+        _, alive = psutil.wait_procs(self.others, timeout=60)
         return [" ".join(process.cmdline()) for process in alive]
 
     def end(self) -> None:

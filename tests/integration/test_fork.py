@@ -65,7 +65,7 @@ async def test_what_the_parent_has_connected_lasts(
     """Idle connections stay idle, and a transaction and a subscription go on, on PostgreSQL and Redis."""
     subscriber = db.async_redis.pubsub()
     await subscriber.subscribe("news")
-    await subscriber.get_message(timeout=1)
+    await subscriber.get_message(timeout=30)
     session_before, client_before = await connections(db)
     async with db.async_session() as session:
         await session.execute(text("CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT 7 AS number"))
@@ -82,7 +82,7 @@ async def test_what_the_parent_has_connected_lasts(
     assert session_after in {session_before, second}
     assert client_after == client_before
     await db.async_redis.publish("news", "arrived")
-    assert (await subscriber.get_message(timeout=1))["data"] == b"arrived"
+    assert (await subscriber.get_message(timeout=30))["data"] == b"arrived"
     await subscriber.aclose()  # type: ignore[no-untyped-call] # untyped in redis-py
 
 

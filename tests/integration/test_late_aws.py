@@ -158,9 +158,9 @@ def test_what_a_person_has_to_mend_is_not_waited_for(
     prepare(role)
     began = time.monotonic()
     with pytest.raises(ConfigurationError, match=words):
-        read(source)
+        read(source, seconds=60)
 
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

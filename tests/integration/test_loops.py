@@ -94,7 +94,7 @@ def living_loop() -> Iterator[Callable[[Any], Any]]:
             yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(20)
         finally:
             loop.call_soon_threadsafe(loop.stop)
-            turning.result(10)
+            turning.result(60)
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 

@@ -75,7 +75,7 @@ def received(client: RedisClient, subscriber: Any, count: int = MESSAGES) -> lis
     """Return what a subscriber is told, as far as *count* messages."""
     numbers: list[int] = []
     while len(numbers) < count:
-        message = client.do(lambda _: subscriber.get_message(timeout=2))
+        message = client.do(lambda _: subscriber.get_message(timeout=30))
         if message is None:
             break
         numbers.append(int(message["data"]))
@@ -92,7 +92,7 @@ def subscriber(request: pytest.FixtureRequest, client: RedisClient) -> Iterator[
         return getattr(made[0], request.param)("orders")
 
     client.do(make)
-    confirmed = client.do(lambda _: made[0].get_message(timeout=2))
+    confirmed = client.do(lambda _: made[0].get_message(timeout=30))
     assert confirmed["type"] == request.param
     made[0].ignore_subscribe_messages = True
     yield made[0]

@@ -123,7 +123,7 @@ def test_whoever_was_opening_it_before_does_not_disturb(environment: Sandbox) ->
         def fetch(self, stage: Any) -> Any:
             if not reading.is_set():
                 reading.set()
-                assert go_on.wait(10)
+                assert go_on.wait(60)
             return super().fetch(stage)
 
     source = SlowAtFirst(environment.database_secret_id, "PostgreSQL")
@@ -138,11 +138,11 @@ def test_whoever_was_opening_it_before_does_not_disturb(environment: Sandbox) ->
 
     opening = threading.Thread(target=open_it)
     opening.start()
-    assert reading.wait(10)
+    assert reading.wait(60)
     db.close()
     with db:
         go_on.set()
-        opening.join(10)
+        opening.join(60)
         assert "while it was being opened" in str(raised[0])
         assert user(db).startswith("ledger_app")
 

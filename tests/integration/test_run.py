@@ -137,7 +137,7 @@ def test_two_that_lock_each_other_out_both_succeed(direct: Settings, admin: Any)
         def work(session: Session) -> None:
             session.execute(text("UPDATE run_counters SET n = n + 1 WHERE id = :id"), {"id": first})
             if session.info["attempt"] == 1:
-                met.wait(10)
+                met.wait(60)
             session.execute(text("UPDATE run_counters SET n = n + 1 WHERE id = :id"), {"id": second})
 
         return work
@@ -296,5 +296,5 @@ def test_a_server_that_restarts_is_waited_for_as_long_as_patience_lasts() -> Non
                 own.postgres.start()
 
                 assert caught.value.attempts > 1
-                assert caught.value.seconds < 2
+                assert caught.value.seconds < 15
                 assert counters(client.db).exhausted == 1

@@ -197,7 +197,7 @@ def test_an_orphaned_server_is_ended(tmp_path: Path) -> None:
         remove_if_abandoned(abandoned_folder(tmp_path, orphan.pid))
 
         assert not folder.parent.exists()
-        assert orphan.wait(10) == -signal.SIGTERM
+        assert orphan.wait(60) == -signal.SIGTERM
     finally:
         orphan.kill()
         orphan.wait()

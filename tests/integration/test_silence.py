@@ -22,8 +22,8 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 SILENCE_SECONDS = 3.0
-# The kernel asks once more than it should, as its timers are coarse.
-AT_MOST_SECONDS = 3 * SILENCE_SECONDS
+# The kernel asks once more than it should; the rest is for a busy machine.  Without a deadline: minutes.
+AT_MOST_SECONDS = 10 * SILENCE_SECONDS
 
 
 @pytest.fixture

@@ -125,8 +125,8 @@ async def test_an_event_loop_goes_on_while_a_login_waits(settings: Settings, env
 
         with pytest.raises(LoginRefused):
             login.result()
-        assert ticks > 100
-        assert worst < 1.0
+        assert ticks > 20
+        assert worst < 2.5
 
 
 def test_redis_uses_the_pending_password_too(settings: Settings, environment: Sandbox) -> None:

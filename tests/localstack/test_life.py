@@ -93,7 +93,7 @@ class Program:
     def survivors(self) -> list[str]:
         """Give its processes a moment, and return those that go on."""
         assert self.family
-        _, alive = psutil.wait_procs(self.family, timeout=15)
+        _, alive = psutil.wait_procs(self.family, timeout=60)
         return [" ".join(member.cmdline()) for member in alive]
 
     def end(self) -> None:

@@ -49,7 +49,7 @@ class Endpoint:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
         for end in self._ends:
             end.close()
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def eventually(condition: Callable[[], bool], what: str, *, timeout_seconds: float = 15.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, *, timeout_seconds: float = 60.0) -> None:
     """Wait until *condition* holds, and fail with *what* was expected if it never does."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():

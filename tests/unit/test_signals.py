@@ -291,7 +291,7 @@ def blocking() -> Iterator[tuple[SignalListener, BlockingChannel, Server]]:
     server, channel = Server(Source("trust-ledger/postgres")), BlockingChannel()
     listener = SignalListener(lambda: channel, [server])
     listener.start()
-    assert channel.is_read.wait(10)
+    assert channel.is_read.wait(60)
     yield listener, channel, server
     listener.stop()
 

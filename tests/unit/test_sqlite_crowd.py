@@ -158,8 +158,8 @@ def test_a_file_that_another_process_has_locked_is_waited_for(tmp_path: Path) ->
     other.execute("COMMIT")
     other.close()
 
-    assert opened.wait(15)
-    opening.join(15)
+    assert opened.wait(60)
+    opening.join(60)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
