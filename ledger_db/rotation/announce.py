@@ -22,7 +22,7 @@ from ledger_db.rotation.protocol import Deadline, Tools
 
 log: EventLog = EventLog(__name__)
 
-# All of it together: the rotation is finished, and whoever waits for it should not wait for this.
+# For each way: the rotation is finished, and whoever waits for it should not wait for this.
 _MOST_SECONDS = 3.0
 
 Way = Callable[[str, Deadline], int]
@@ -58,7 +58,6 @@ class Announcer:
             deadline: Of the step; a part of what is left is used.
         """
         message = announcement.to_json()
-        until = Deadline(min(deadline.ends_at, Deadline.after(_MOST_SECONDS).ends_at))
         fields = {
             "secret": announcement.secret_id,
             "version": announcement.version_id,
@@ -66,7 +65,7 @@ class Announcer:
         }
         for name, way in self._ways().items():
             try:
-                hearers = way(message, until)
+                hearers = way(message, deadline)
             except Exception as error:  # noqa: BLE001 - whatever it is, services will find the version by polling
                 # The class and no text: a driver's may name what it was working with.
                 log.warning("rotation.not_announced", **fields, action=name, error=type(error).__name__)
@@ -85,7 +84,9 @@ class Announcer:
         secret = self._tools.read_secret(self._secret_id or "")
         # One node is enough: a cluster hands messages on, and replicas get them from their primary.
         node = redis_login.nodes_of(secret)[0]
-        with redis_login.logged_in(node, secret, self._tls, deadline) as client:
+        # From here on: a cold function takes seconds for its first client of AWS, and Redis is not to blame.
+        until = Deadline(min(deadline.ends_at, Deadline.after(_MOST_SECONDS).ends_at))
+        with redis_login.logged_in(node, secret, self._tls, until) as client:
             return int(client.publish(self._channel, message))
 
     def _publish_to_topic(self, message: str, deadline: Deadline) -> int:
