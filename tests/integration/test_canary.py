@@ -126,7 +126,7 @@ async def fail_in_every_way(places: Places, db: ConnectionManager, box: Sandbox)
     for driver, on_loop in (("psycopg2", False), ("psycopg", False), ("asyncpg", True), ("psycopg", True)):
         values: dict[str, Any] = {"async_database_driver" if on_loop else "database_driver": driver}
         elsewhere = ConnectionManager(
-            Settings(redis_secret_id=None, database_port=1, startup_timeout_seconds=2, **values)
+            Settings(redis_secret_id=None, database_port=1, startup_timeout_seconds=5, **values)
         )
         with pytest.raises(ServerUnreachable) as unreachable:
             await elsewhere.async_open() if on_loop else elsewhere.open()

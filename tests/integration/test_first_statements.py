@@ -30,7 +30,7 @@ def door(box: Sandbox) -> Iterator[FirstStatements]:
 def far(direct: Settings, door: FirstStatements) -> Settings:
     """Settings that lead through it."""
     known = direct.model_dump(exclude_unset=True)
-    return Settings(**{**known, "database_port": door.port, "startup_timeout_seconds": 10})
+    return Settings(**{**known, "database_port": door.port, "startup_timeout_seconds": 30})
 
 
 def seven(session: Session) -> Any:

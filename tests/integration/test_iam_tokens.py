@@ -77,6 +77,6 @@ def test_tokens_that_never_work_are_given_up(environment: Sandbox) -> None:
     """The role was not granted rds_iam: refused, with the user and the server in the message."""
     tokens = Tokens(environment)
     tokens.expired = True
-    settings = Settings(startup_timeout_seconds=1, redis_secret_id=None)
+    settings = Settings(startup_timeout_seconds=4, redis_secret_id=None)
     with pytest.raises(LoginRefused, match="rds-iam:ledger_app_"):
         ConnectionManager(settings, database_source=source(environment, tokens)).open()

@@ -315,7 +315,7 @@ def test_a_forked_worker_follows_rotations(settings: Settings, environment: Sand
 
 FAILING_START = """
 from ledger_db import ConnectionManager, Settings
-with ConnectionManager(Settings(startup_timeout_seconds=1)):
+with ConnectionManager(Settings(startup_timeout_seconds=5)):
     pass
 """
 

@@ -101,7 +101,7 @@ def test_a_start_without_secrets_manager_gives_up_in_time(environment: Sandbox) 
     # Whether the attempts or the whole start ran out of time first, the cause is the same.  Time enough for
     # one attempt, on a machine that is busy, has to be given.
     with pytest.raises(Retryable, match="InternalServiceError"):
-        ConnectionManager(Settings(startup_timeout_seconds=4)).open()
+        ConnectionManager(Settings(startup_timeout_seconds=8)).open()
 
 
 @pytest.mark.parametrize(

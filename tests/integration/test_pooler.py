@@ -138,7 +138,7 @@ def settings_for(rotations: Rotations, pooler: PgBouncer, mode: str, **changes: 
         "database_port": pooler.port,
         "pooler": mode,
         "renewal_spread_seconds": 1,
-        "startup_timeout_seconds": 10,
+        "startup_timeout_seconds": 30,
     }
     return Settings(**{**usual, **changes})
 

@@ -22,7 +22,7 @@ LEAST = "-@all +@read +@write ~* resetchannels"
 def allowed(box: Sandbox, rights: str) -> Iterator[Settings]:
     """Make a user with *rights*, and return the settings that lead to it."""
     with redis_world(box, rights=rights) as world:
-        yield Settings(database_secret_id=None, redis_secret_id=world.secret_id, startup_timeout_seconds=5)
+        yield Settings(database_secret_id=None, redis_secret_id=world.secret_id, startup_timeout_seconds=30)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -95,25 +95,25 @@ def test_what_may_come_is_waited_for_and_then_given_up(
 ) -> None:
     """A closed port and an unknown name are transient until the time is up."""
     with pytest.raises(ServerUnreachable, match=cause):
-        open_sync(settings_for(environment, startup_timeout_seconds=1, **change))
+        open_sync(settings_for(environment, startup_timeout_seconds=3, **change))
 
 
 async def test_the_same_is_given_up_on_an_event_loop(environment: Sandbox) -> None:
     """asyncpg's raw ConnectionRefusedError is understood."""
     with pytest.raises(ServerUnreachable, match="was not ready"):
-        await async_open(settings_for(environment, startup_timeout_seconds=1, database_port=1))
+        await async_open(settings_for(environment, startup_timeout_seconds=3, database_port=1))
 
 
 def test_a_server_that_never_answers_does_not_hold_the_start_up(environment: Sandbox) -> None:
     """A port that accepts and stays silent is given up in time."""
     with ScriptedPostgres(None) as silent, pytest.raises(ServerUnreachable):
-        open_sync(settings_for(environment, startup_timeout_seconds=1, database_port=silent.port))
+        open_sync(settings_for(environment, startup_timeout_seconds=3, database_port=silent.port))
 
 
 async def test_nor_on_an_event_loop(environment: Sandbox) -> None:
     """The attempt is cancelled."""
     with ScriptedPostgres(None) as silent, pytest.raises(ServerUnreachable):
-        await async_open(settings_for(environment, startup_timeout_seconds=1, database_port=silent.port))
+        await async_open(settings_for(environment, startup_timeout_seconds=3, database_port=silent.port))
 
 
 def test_a_server_that_comes_late_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:

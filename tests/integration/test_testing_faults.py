@@ -35,7 +35,7 @@ def read_secret(box: Sandbox) -> str:
 
 def log_in(box: Sandbox) -> None:
     """Log in to PostgreSQL and to Redis with what is in the secrets."""
-    with ConnectionManager(Settings(profile="test", startup_timeout_seconds=5)) as db:
+    with ConnectionManager(Settings(profile="test", startup_timeout_seconds=30)) as db:
         with db.session() as session:
             session.execute(text("SELECT 1"))
         db.redis.ping()

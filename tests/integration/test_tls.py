@@ -143,7 +143,7 @@ async def test_a_wrong_name_is_refused(tls: Sandbox, kind: str, wrong_name_port:
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_plaintext_is_refused(tls: Sandbox, kind: str) -> None:
     """A server that insists on TLS does not answer without."""
-    settings = Settings(database_sslmode="disable", redis_secret_id=None, startup_timeout_seconds=1)
+    settings = Settings(database_sslmode="disable", redis_secret_id=None, startup_timeout_seconds=5)
     with pytest.raises(Exception, match="PostgreSQL"):
         if kind == "sync":
             open_sync(settings)

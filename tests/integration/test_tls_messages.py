@@ -40,12 +40,12 @@ def untold(tls_box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 
 def postgres(**fields: object) -> Settings:
     """Settings without Redis."""
-    return Settings(**{"redis_secret_id": None, "startup_timeout_seconds": 8, **fields})
+    return Settings(**{"redis_secret_id": None, "startup_timeout_seconds": 20, **fields})
 
 
 def redis(**fields: object) -> Settings:
     """Settings without PostgreSQL."""
-    return Settings(**{"database_secret_id": None, "startup_timeout_seconds": 3, **fields})
+    return Settings(**{"database_secret_id": None, "startup_timeout_seconds": 20, **fields})
 
 
 def open_redis(settings: Settings, kind: str) -> None:

@@ -57,7 +57,7 @@ def direct_redis_settings(box: Sandbox, **changes: Any) -> Settings:
         "redis_port": redis.port,
         "redis_user": redis.admin_user,
         "redis_password": redis.admin_password,
-        "startup_timeout_seconds": 5,
+        "startup_timeout_seconds": 30,
         "login_patience_seconds": 3,
     }
     return Settings(**{**fields, **changes})

@@ -18,7 +18,7 @@ def settings_for(port: int | None, **changes: Any) -> Settings:
     """Return settings that lead to a *port* of this machine."""
     assert port is not None
     login = {"database_user": ADMIN, "database_password": PASSWORD, "database_name": "postgres"}
-    patient = {"database_host": HOST, "startup_timeout_seconds": 10, "retry_patience_seconds": 10}
+    patient = {"database_host": HOST, "startup_timeout_seconds": 30, "retry_patience_seconds": 10}
     return Settings(**login, database_port=port, **(patient | changes))
 
 
