@@ -53,7 +53,11 @@ class RetriesExhausted(Retryable):
 
 
 class OutcomeUnknown(LedgerDBError):
-    """COMMIT was sent and no answer came: find out whether it was done before doing it again."""
+    """
+    COMMIT was sent, or a statement under AUTOCOMMIT, and no answer came.
+
+    Find out whether it was done before doing it again.
+    """
 
     __module__ = "ledger_db"
 

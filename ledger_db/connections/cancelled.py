@@ -16,13 +16,14 @@ import psycopg
 from psycopg import generators, pq, waiting
 
 from ledger_db.background import in_thread
+from ledger_db.connections.commits_psycopg import AsyncConnection
 
 # psycopg's own, after which it looks at the line though nothing has happened there.
 _LOOK_SECONDS = 0.1
 
 
-class Connection(psycopg.AsyncConnection[Any]):
-    """psycopg's own, which waits for nobody when it is cancelled."""
+class Connection(AsyncConnection):
+    """psycopg's own, which tells of its COMMITs and waits for nobody when it is cancelled."""
 
     async def wait(self, gen: Any, *arguments: Any, **named: Any) -> Any:
         """Wait for what *gen* does on the connection; as psycopg's own, except where that is cancelled."""

@@ -23,7 +23,7 @@ from ledger_db.errors import (
     ManagerClosed,
     NotFound,
 )
-from ledger_db.transactions.meaning import Meaning, meaning_of
+from ledger_db.transactions.meaning import Meaning, may_be_stored, meaning_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,14 @@ UNKNOWN: Final = Kind(
     "The connection broke while it was being stored.  Find out whether it was, before you send it again.",
     traced=True,
 )
+# Likewise.
+PARTLY_DONE: Final = Kind(
+    "partly-done",
+    500,
+    "A part of this may have been done",
+    "What came before the failure may be stored.  Find out what is, before you send it again.",
+    traced=True,
+)
 # 503, as another instance may still be logged in, but no Retry-After: a person has to mend it first.
 LOCKED_OUT: Final = Kind(
     "login-refused", 503, "The service cannot log in to its database", "Somebody has to mend this first."
@@ -196,7 +204,9 @@ def kind_of(error: BaseException) -> Kind | None:
     """Return the kind of *error*, which is no group; None if it has nothing to do with a database."""
     if isinstance(error, LedgerDBError | SQLAlchemyError):
         ours = next((kind for cause, kind in BY_CLASS if isinstance(error, cause)), None)
-        return ours or BY_MEANING[meaning_of(error)]
+        kind = ours or BY_MEANING[meaning_of(error)]
+        # What is the client's own mistake stays one, and nobody repeats it as it is.
+        return PARTLY_DONE if kind.status > 500 and may_be_stored(error) else kind
     return _kind_of_redis(error)
 
 

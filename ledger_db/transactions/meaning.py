@@ -54,7 +54,7 @@ class Meaning(Enum):
     """Every connection was in use for as long as one may wait; nothing was done."""
 
     UNKNOWN = "unknown"
-    """COMMIT was sent and no answer came: it is done, or it is not."""
+    """COMMIT was sent, or a statement under AUTOCOMMIT, and no answer came: it is done, or it is not."""
 
     FAULT = "fault"
     """Everything else: a mistake in the statement, the schema, the permissions or the program."""
@@ -116,6 +116,13 @@ _LOST_WITHOUT_A_CODE: Final = re.compile(
 )
 
 
+# Written on the error itself, as nothing else goes with it to whoever decides whether to repeat.
+_STORED: Final = (
+    "what was sent before this was stored at once (AUTOCOMMIT, or a COMMIT that was written out) and stays: "
+    "look for it before doing it again"
+)
+
+
 def meaning_of(error: BaseException) -> Meaning:
     """
     Return what *error* means; `Meaning.FAULT` for what is no error of a database.
@@ -140,6 +147,16 @@ def meaning_of(error: BaseException) -> Meaning:
 def is_lost(error: BaseException) -> bool:
     """Whether the connection broke, so that nobody knows what became of what was sent last."""
     return meaning_of(error) in {Meaning.LOST, Meaning.UNKNOWN}
+
+
+def note_stored(error: BaseException) -> None:
+    """Note on *error* that what was done before it may be stored, although its own statement is undone."""
+    error.add_note(_STORED)
+
+
+def may_be_stored(error: BaseException) -> bool:
+    """Whether somebody who does it all again, because of *error*, may store a part of it twice."""
+    return _STORED in getattr(error, "__notes__", ())
 
 
 def told_sqlstate(error: BaseException) -> str | None:

@@ -3,6 +3,7 @@ Transactions that are repeated when that is safe, until they succeed or patience
 
     a conflict, a lost connection before COMMIT, a server that cannot be reached   nothing was done: again
     COMMIT was sent and no answer came                                            never again: OutcomeUnknown
+    a part is stored already: the work has committed, or it is under AUTOCOMMIT   never again: it passes
     anything else, the work's own errors among it                                 not ours to judge: it passes
 
 Each attempt has a session of its own and starts from the beginning, so the work must do nothing outside of
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
@@ -27,7 +29,7 @@ from ledger_db.backoff import Backoff
 from ledger_db.errors import RetriesExhausted
 from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
-from ledger_db.transactions.meaning import Meaning, meaning_of
+from ledger_db.transactions.meaning import Meaning, may_be_stored, meaning_of
 from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended
 
 if TYPE_CHECKING:
@@ -129,7 +131,8 @@ def run(
 
         TypeError: *work* is a coroutine function; nothing of it has run.
 
-        Exception: Whatever else *work* or its transaction raised; nothing is committed.
+        Exception: Whatever else *work* or its transaction raised; nothing is committed but what *work* has
+            committed by itself, or stored at once (AUTOCOMMIT).
     """
     course = _Course(patience, tally)
 
@@ -137,8 +140,7 @@ def run(
         with open_session() as session, session.begin() as transaction:
             course.begin(session)
             # Now, so that what fails later is no connection attempt of ours.
-            session.connection()
-            course.connected = True
+            course.connect(session.connection())
             answer = _plain(work(session), work)
             commit_unless_ended(session, transaction)
             return answer
@@ -162,8 +164,7 @@ async def async_run(
     async def attempt() -> T:
         async with open_session() as session, session.begin() as transaction:
             course.begin(session.sync_session)
-            await session.connection()
-            course.connected = True
+            course.connect((await session.connection()).sync_connection)
             answer = await _awaitable(work(session), work)
             await session.run_sync(commit_unless_ended, transaction.sync_transaction)
             return answer
@@ -193,7 +194,8 @@ class _Course:
     """One transaction's attempts: may there be another, and when?"""
 
     def __init__(self, patience: Patience, tally: TransactionTally) -> None:
-        self.connected = False
+        self._connected = False
+        self._stores_at_once = False
         self._patience = patience
         self._tally = tally
         self._began = patience.now()
@@ -204,8 +206,15 @@ class _Course:
         """Count an attempt with *session*."""
         self._attempts += 1
         self._session = session
-        self.connected = False
+        self._connected = self._stores_at_once = False
         session.info["attempt"] = self._attempts
+
+    def connect(self, connection: Connection | None) -> None:
+        """Note that the attempt has a connection."""
+        self._connected = True
+        dbapi = connection and connection.connection.dbapi_connection
+        # Not of SQLite, whose drivers call other things by that name.
+        self._stores_at_once = getattr(dbapi, "autocommit", None) is True
 
     def policy(self) -> dict[str, Any]:
         """Return the arguments of tenacity's."""
@@ -218,14 +227,15 @@ class _Course:
         }
 
     def _is_worth_repeating(self, error: BaseException) -> bool:
-        if meaning_of(error) not in _REPEATABLE or self._has_committed():
+        if meaning_of(error) not in _REPEATABLE or self._may_be_stored(error):
             return False
         # An error of ours from inside of the work is the work's own: it may use another database, too.
-        return isinstance(error, SQLAlchemyError) or not self.connected
+        return isinstance(error, SQLAlchemyError) or not self._connected
 
-    def _has_committed(self) -> bool:
-        """Whether the work has committed by itself, so that to repeat it would be to do that twice."""
-        return self._session is not None and self._session.info.get(COMMITTED) is True
+    def _may_be_stored(self, error: BaseException) -> bool:
+        """Whether a part of the work is stored, so that to repeat it would be to do that twice."""
+        has_committed = self._session is not None and self._session.info.get(COMMITTED) is True
+        return has_committed or self._stores_at_once or may_be_stored(error)
 
     def _wait(self, state: RetryCallState) -> float:
         # Full jitter: two that met each other must not meet again.  The first is short, because what was lost

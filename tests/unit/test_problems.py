@@ -32,6 +32,7 @@ from ledger_db.credentials.model import Credentials
 from ledger_db.credentials.provider import CredentialProvider
 from ledger_db.credentials.static import StaticSource
 from ledger_db.fastapi.problems import install_error_handlers
+from ledger_db.transactions.meaning import note_stored
 from tests.support.asgi import Served
 from tests.support.events import event_of, fields_of
 
@@ -91,6 +92,8 @@ def exhausted(cause: Exception) -> errors.RetriesExhausted:
 
 
 LOST = OperationalError("SELECT 1", {}, Exception("gone"), connection_invalidated=True)
+PARTLY_STORED = OperationalError("SELECT 1", {}, type("Deadlock", (Exception,), {"sqlstate": "40P01"})())
+note_stored(PARTLY_STORED)
 UNIQUE = IntegrityError("INSERT", {}, type("UniqueViolation", (Exception,), {"sqlstate": "23505"})())
 
 
@@ -100,6 +103,7 @@ UNIQUE = IntegrityError("INSERT", {}, type("UniqueViolation", (Exception,), {"sq
         (errors.Saturated("x"), (503, "saturated", "1")),
         (PoolTimeoutError("x"), (503, "saturated", "1")),
         (exhausted(LOST), (503, "connection-lost", "1")),
+        (PARTLY_STORED, (500, "partly-done", None)),
         (errors.ServerUnreachable("x"), (503, "unavailable", "5")),
         (errors.CredentialsUnavailable("x"), (503, "unavailable", "5")),
         (errors.OutcomeUnknown("x"), (500, "outcome-unknown", None)),

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import logging
-import sqlite3
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,9 +11,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from ledger_db.connections.commits import tell_commits
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
 from ledger_db.testing import ManualClock
+from ledger_db.transactions.meaning import note_stored
 from ledger_db.transactions.run import Patience, TransactionCounters, TransactionTally, async_run, run
 from ledger_db.transactions.sessions import NO_OPTIONS, async_open_session, open_session
 from tests.support.events import fields_of
@@ -158,10 +157,9 @@ def test_the_outcome_of_a_commit_that_is_unknown_is_not_repeated(
     work = Work()
 
     def lose(connection: object) -> None:
-        raise sqlite3.OperationalError("connection was closed in the middle of operation")
+        raise OutcomeUnknown("COMMIT was sent")
 
     monkeypatch.setattr(engine.dialect, "do_commit", lose)
-    tell_commits(engine)
     with pytest.raises(OutcomeUnknown):
         runner(work)
 
@@ -180,6 +178,18 @@ def test_work_that_has_committed_by_itself_is_not_repeated(runner: Runner, engin
         runner(commit_then_fail)
 
     assert times_done(engine) == 1
+
+
+def test_work_of_which_a_part_may_be_stored_is_not_repeated(runner: Runner) -> None:
+    """Whoever knows that has noted it on the error, which passes as it is."""
+    error = coded("40001")
+    note_stored(error)
+    work = Work(error)
+    with pytest.raises(OperationalError) as caught:
+        runner(work)
+
+    assert caught.value is error
+    assert work.attempts == [1]
 
 
 def test_a_connection_attempt_that_fails_is_repeated(runner: Runner, engine: Engine) -> None:
