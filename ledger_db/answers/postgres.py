@@ -192,6 +192,31 @@ def takes_no_writes(error: BaseException) -> bool:
     return code == _READ_ONLY or (code is not None and _OF_A_STANDBY.search(str(error)) is not None)
 
 
+# By the function of the server's that says so, which no language translates.
+_OUTDATED: Final = {
+    ("0A000", "RevalidateCachedQuery"),  # feature_not_supported: the cached plan's columns have changed
+    ("26000", "FetchPreparedStatement"),  # invalid_sql_statement_name: somebody has deallocated it
+    ("42704", "lookup_type_cache"),  # undefined_object: a type that was made anew has another OID
+}
+# What PostgreSQL thinks cannot happen it says in English only, and under one code for everything.
+_INTERNAL_ERROR: Final = "XX000"
+_HAS_GONE: Final = re.compile(r"cache lookup failed for|could not open relation with OID")
+
+
+def is_outdated(error: BaseException) -> bool:
+    """Whether *error*, a driver's, is of a statement that was prepared before the tables or types moved."""
+    code = own_sqlstate(error)
+    if code is None:
+        # asyncpg's own, which has compared a row with what it knew of its type.
+        return type(error).__name__ == "OutdatedSchemaCacheError"
+    if code == _INTERNAL_ERROR:
+        return _HAS_GONE.search(str(error)) is not None
+    said_by = getattr(error, "server_source_function", None)  # asyncpg's name for it
+    if said_by is None:
+        said_by = getattr(getattr(error, "diag", None), "source_function", None)
+    return (code, said_by) in _OUTDATED
+
+
 def by_sqlstate(code: str) -> Finding | None:
     """Return what the SQLSTATE *code* means, else what its class does; None if neither is in the table."""
     return SQLSTATES.get(code) or SQLSTATES.get(code[:2])

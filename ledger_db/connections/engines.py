@@ -24,6 +24,7 @@ from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.first_statements import tell_first_statements
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
+from ledger_db.connections.plans import forget_outdated_plans
 from ledger_db.connections.pool_events import log_pool_events
 from ledger_db.connections.primary import Primary
 from ledger_db.connections.silence import libpq_silence, notice_silence
@@ -226,6 +227,7 @@ class EngineFactory:
         wait_for_goodbye(engine)
         tell_first_statements(engine)
         tell_commits(engine)
+        forget_outdated_plans(engine)
         if self._options.target == "primary":
             self._primary.insist(engine)
         if self._options.log_pool_events:

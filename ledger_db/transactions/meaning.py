@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ledger_db.answers.login_errors import judge
-from ledger_db.answers.postgres import find_of_a_pooler, own_sqlstate
+from ledger_db.answers.postgres import find_of_a_pooler, is_outdated as is_outdated_by_itself, own_sqlstate
 from ledger_db.answers.reason import Verdict
 from ledger_db.errors import LedgerDBError, OutcomeUnknown, RetriesExhausted, Retryable, Saturated
 
@@ -33,7 +33,7 @@ class Meaning(Enum):
     """The database does not take this value: NULL, a check, a type, a range."""
 
     CONFLICT = "conflict"
-    """Another transaction was in the way; the same again, from the start, may work."""
+    """Another transaction, or a migration, was in the way; the same again, from the start, may work."""
 
     LOCKED = "locked"
     """Somebody else holds the row or the table, for longer than this statement may wait."""
@@ -116,6 +116,8 @@ _LOST_WITHOUT_A_CODE: Final = re.compile(
 )
 
 
+_BY_NAME: Final = re.compile(r"\s*(?:EXECUTE|DEALLOCATE)\b", re.IGNORECASE)
+
 # Written on the error itself, as nothing else goes with it to whoever decides whether to repeat.
 _STORED: Final = (
     "what was sent before this was stored at once (AUTOCOMMIT, or a COMMIT that was written out) and stays: "
@@ -134,14 +136,23 @@ def meaning_of(error: BaseException) -> Meaning:
         return _meaning_of_ours(error)
     if isinstance(error, PoolTimeoutError):
         return Meaning.SATURATED
-    if isinstance(error, StaleDataError):
-        return Meaning.CONFLICT  # the row's version_id_col moved: somebody else has changed it
+    # Of StaleDataError the row's version_id_col moved: somebody else has changed it.
+    if isinstance(error, StaleDataError) or is_outdated(error):
+        return Meaning.CONFLICT
     if (of_a_pooler := _meaning_of_a_pooler(error)) is not None:
         return of_a_pooler
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Meaning.LOST
     coded = _meaning_of_code(error)
     return coded if coded is not None else _meaning_without_code(error)
+
+
+def is_outdated(error: BaseException | None) -> bool:
+    """Whether the statement was prepared before a migration moved what it is about; the same again works."""
+    # A name that the application has chosen itself is its own affair.
+    if not isinstance(error, DBAPIError) or _BY_NAME.match(error.statement or "") is not None:
+        return False
+    return any(map(is_outdated_by_itself, _driver_errors(error)))
 
 
 def is_lost(error: BaseException) -> bool:

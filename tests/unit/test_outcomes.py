@@ -3,8 +3,10 @@
 import errno
 import socket
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +61,39 @@ def test_a_sqlstate_decides_whatever_the_class_and_the_language(code: str, meani
 def test_any_other_sqlstate_is_a_fault(code: str) -> None:
     """A wrong statement, a missing permission or a bug is never tried again."""
     assert meaning_of(wrapped(DriverError(sqlstate=code))) is M.FAULT
+
+
+def said_by(function: str, sqlstate: str) -> Iterator[DriverError]:
+    """Yield what each driver makes of what a function of the server's has said, in any language."""
+    yield DriverError(sqlstate=sqlstate, server_source_function=function)
+    yield DriverError(pgcode=sqlstate, diag=SimpleNamespace(source_function=function))
+
+
+@pytest.mark.parametrize(
+    ("code", "function"),
+    [("0A000", "RevalidateCachedQuery"), ("26000", "FetchPreparedStatement"), ("42704", "lookup_type_cache")],
+)
+def test_what_a_migration_has_outdated_is_a_conflict(code: str, function: str) -> None:
+    """By who says so on the server, as each code has other reasons, too, and each sentence is translated."""
+    for error in said_by(function, code):
+        assert meaning_of(wrapped(error)) is M.CONFLICT
+        assert meaning_of(wrapped(error, sqlalchemy.exc.NotSupportedError)) is M.CONFLICT
+    for error in said_by("transformStmt", code):
+        assert meaning_of(wrapped(error)) is M.FAULT
+
+
+def test_what_has_gone_meanwhile_is_a_conflict() -> None:
+    """PostgreSQL has one code for all that cannot happen, and says it in English only."""
+    for text in ("cache lookup failed for type 16457", "could not open relation with OID 4711"):
+        assert meaning_of(wrapped(DriverError(text, sqlstate="XX000"))) is M.CONFLICT
+    assert meaning_of(wrapped(DriverError("tuple concurrently updated", sqlstate="XX000"))) is M.FAULT
+
+
+def test_a_prepared_statement_of_the_applications_own_is_its_own_affair() -> None:
+    """It has not been prepared, and no driver will do so."""
+    error = DriverError(sqlstate="26000", server_source_function="FetchPreparedStatement")
+
+    assert meaning_of(sqlalchemy.exc.OperationalError(" execute mine", {}, error)) is M.FAULT
 
 
 @pytest.mark.parametrize(
