@@ -18,6 +18,7 @@ from unittest import mock
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from ledger_db import Settings
 from ledger_db.operate.cli import main as run_command_line
@@ -26,7 +27,15 @@ from ledger_db.settings import POOLER_PRESETS, PRESETS
 FOLDER = Path(__file__).resolve().parent
 
 _MADE = "<!-- Written by docs/generate.py: change the code, not this page. -->\n"
-_KINDS = {bool: "true or false", float: "number", int: "whole number", str: "text", SecretStr: "secret text"}
+_KINDS = {
+    bool: "true or false",
+    float: "number",
+    int: "whole number",
+    str: "text",
+    SecretStr: "secret text",
+    dict[str, str]: "JSON object",
+}
+
 
 _SETTINGS = f"""{_MADE}
 # Settings
@@ -116,7 +125,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _default(name: str, field: FieldInfo) -> str:
-    usual = [] if field.default is None else [_code(field.default)]
+    usual = [] if field.default in {None, PydanticUndefined} else [_code(field.default)]
     presets = [f"{_code(preset[name])} in {profile}" for profile, preset in PRESETS.items() if name in preset]
     presets += [
         f"{_code(preset[name])} with pooler {pooler}"

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from ledger_db.answers.announcement import DEFAULT_CHANNEL
 from ledger_db.answers.host import why_no_host
 from ledger_db.answers.secret import NOT_PICKLED
+from ledger_db.answers.server_settings import TIMEOUTS, in_milliseconds, why_not_set
 from ledger_db.errors import ConfigurationError
 from ledger_db.variables import tell_unknown
 
@@ -49,6 +50,10 @@ POOLER_PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 # No host, no user and no options: nothing in it can be secret, and SQLAlchemy has nothing to misunderstand.
 _SQLITE_URL: Final = re.compile(r"sqlite(\+(pysqlite|aiosqlite))?://(/[^?]*)?")
+
+
+def _server_timeout(description: str) -> Any:
+    return Field(default=None, gt=0, le=MOST_SECONDS, description=description)
 
 
 class Settings(BaseSettings):
@@ -112,6 +117,12 @@ class Settings(BaseSettings):
     database_sslrootcert: str | None = Field(
         default=None, description="PEM file of the authorities to trust; the system's if not set"
     )
+    database_sslcert: str | None = Field(
+        default=None, description="PEM file of this client's own certificate, where the server wants one"
+    )
+    database_sslkey: str | None = Field(
+        default=None, description="PEM file of its key, without a passphrase; nobody else may read it"
+    )
     database_target: Literal["primary", "any"] = Field(
         default="primary",
         description="`primary`: only a server that takes writes is good enough; `any`: a standby is too",
@@ -144,6 +155,26 @@ class Settings(BaseSettings):
         ge=1,
         le=3600,
         description="How long a server or a network may be silent until a connection counts as broken",
+    )
+    application_name: str = Field(
+        default="ledger_db",
+        min_length=1,
+        # PostgreSQL cuts at 63, and the health check's own connection has ".probe" behind it.
+        max_length=57,
+        description="What pg_stat_activity shows of this service",
+    )
+    server_settings: dict[str, str] = Field(
+        default_factory=dict,
+        description='What each connection begins with, as JSON: `{"search_path": "billing"}`',
+    )
+    statement_timeout_seconds: float | None = _server_timeout(
+        "How long a statement may take; the server's own if not set"
+    )
+    lock_timeout_seconds: float | None = _server_timeout(
+        "How long a statement may wait for a lock; the server's own if not set"
+    )
+    idle_in_transaction_session_timeout_seconds: float | None = _server_timeout(
+        "How long a transaction may do nothing; the server's own if not set"
     )
     retry_patience_seconds: float = Field(
         default=10.0,
@@ -235,11 +266,17 @@ class Settings(BaseSettings):
                 _describe(problem["loc"], problem["msg"])
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             )
+        except SettingsError:
+            # The only setting that is more than a word or a number; its text goes with the error.
+            problems = "LEDGER_DB_SERVER_SETTINGS: is no JSON object"
         if problems:
             # Out here, and without what was given: the error's frames, and those of its context, may be shown
             # with their variables, and a password is one of them.
             values.clear()
             raise ConfigurationError(f"{problems}; mend the environment or the arguments")
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     def __getstate__(self) -> dict[Any, Any]:
         if self.database_password or self.redis_password:
@@ -313,7 +350,26 @@ class Settings(BaseSettings):
                 f"LEDGER_DB_RENEWAL_SPREAD_SECONDS: at most {longest:g} with LEDGER_DB_POOLER=transaction, "
                 "where a connection with an old password is in everybody's way; lower it, or remove it"
             )
+        if self.pooler != "none" and self.server_parameters:
+            raise ValueError(
+                f"LEDGER_DB_POOLER={self.pooler} and what a server is told at login "
+                f"({', '.join(self.server_parameters)}) exclude each other: a pooler refuses that, as its "
+                "connections are shared; use ALTER ROLE ... SET, or ALTER DATABASE ... SET, for all of them"
+            )
         return self
+
+    @property
+    def server_parameters(self) -> dict[str, str]:
+        """What each connection to PostgreSQL begins with, by PostgreSQL's names."""
+        limits = {name: getattr(self, f"{name}_seconds") for name in TIMEOUTS}
+        return {**self.server_settings, **in_milliseconds(limits)}
+
+    @field_validator("server_settings")
+    @classmethod
+    def _what_a_server_can_be_told(cls, given: dict[str, str]) -> dict[str, str]:
+        if why_not := why_not_set(given, own=cls.model_fields):
+            raise ValueError(why_not)
+        return given
 
     @model_validator(mode="after")
     def _one_way_to_log_in(self) -> Self:
@@ -330,6 +386,8 @@ class Settings(BaseSettings):
             raise ValueError("redis_secret_id and redis_password exclude each other; keep one")
         if self.redis_password is not None and not self.redis_host:
             raise ValueError("without a secret, redis_host is needed")
+        if (self.database_sslcert is None) != (self.database_sslkey is None):
+            raise ValueError("database_sslcert and database_sslkey belong together; set both, or neither")
         return self
 
 

@@ -8,31 +8,37 @@ background after a rotation; `try_out` tells whether credentials work before any
 import asyncio
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import URL, Engine, create_engine, text
+import sqlalchemy
+from sqlalchemy import URL, Engine, text
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from ledger_db.answers.tls import SslMode
 from ledger_db.connections.begins import forget_refused
 from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
+from ledger_db.connections.driver_arguments import driver_arguments, on_loop_arguments
+from ledger_db.connections.engine_arguments import NOTHING_GIVEN, EngineArguments, Given
 from ledger_db.connections.first_statements import tell_first_statements
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
 from ledger_db.connections.plans import forget_outdated_plans
 from ledger_db.connections.pool_events import log_pool_events
 from ledger_db.connections.primary import Primary
-from ledger_db.connections.silence import libpq_silence, notice_silence
+from ledger_db.connections.silence import notice_silence
 from ledger_db.connections.stamping import connect_with, stamp_connections
 from ledger_db.connections.tls import asyncpg_security, libpq_security
 from ledger_db.credentials.model import Credentials
 from ledger_db.errors import ConfigurationError
 from ledger_db.event_log import EventLog
+from ledger_db.redaction import describe
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -45,19 +51,6 @@ PoolKind = Literal["queue", "none"]
 Target = Literal["primary", "any"]
 Pooler = Literal["none", "session", "transaction"]
 _RENEWAL_PAUSE_SECONDS = 0.05
-
-# What keeps a driver from preparing statements, which would stay on one of the pooler's connections.  Nothing
-# for psycopg2, which prepares none.
-_UNPREPARED: dict[str, dict[str, Any]] = {
-    "psycopg": {"prepare_threshold": None},
-    "asyncpg": {
-        "statement_cache_size": 0,
-        "prepared_statement_cache_size": 0,
-        # SQLAlchemy prepares all the same.  Without a name nothing is left behind: names that nobody else has
-        # would be closed on another connection than on the one that keeps them.
-        "prepared_statement_name_func": str,
-    },
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +84,19 @@ class EngineOptions:
         pooler: What stands before the server.  With one by ``transaction`` nothing is prepared, as the next
             transaction may be on another of its connections; one by ``session`` is like none.
 
+        sslcert: File with the client's own certificate; None if it has none.
+
+        sslkey: File with the key of that.
+
         application_name: What pg_stat_activity shows.
+
+        server_settings: What each connection begins with, by PostgreSQL's names.
 
         echo: Log each statement.
 
         log_pool_events: Log what becomes of each connection.
+
+        given: What the program itself has for SQLAlchemy and the drivers.
     """
 
     pool: PoolKind = "queue"
@@ -108,11 +109,15 @@ class EngineOptions:
     silence_timeout_seconds: float = 15.0
     sslmode: SslMode | None = None
     sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
     target: Target = "primary"
     pooler: Pooler = "none"
     application_name: str = "ledger_db"
+    server_settings: Mapping[str, str] = field(default_factory=dict)
     echo: bool = False
     log_pool_events: bool = False
+    given: Given = NOTHING_GIVEN
 
     @property
     def capacity(self) -> int:
@@ -164,11 +169,13 @@ class EngineFactory:
             ConfigurationError: The driver is not installed.
         """
         require(driver)
-        engine = create_engine(
-            URL.create(f"postgresql+{driver}"),
-            connect_args={**_libpq_arguments(self._options), **_unprepared(driver, self._options)},
-            **self._options.engine_arguments(),
-        )
+        options, given = self._options, self._options.given.sync
+        with _said_of(given):
+            engine = sqlalchemy.create_engine(
+                URL.create(f"postgresql+{driver}"),
+                connect_args=driver_arguments(driver, options, given),
+                **{**given.engine, **options.engine_arguments()},
+            )
         stamp_connections(engine, self._logins, partial(libpq_security, self._options))
         self._listen(engine)
         return engine
@@ -191,14 +198,13 @@ class EngineFactory:
 
         require(driver)
         is_asyncpg = driver == "asyncpg"
-        engine = create_async_engine(
-            URL.create(f"postgresql+{driver}"),
-            connect_args={
-                **(_asyncpg_arguments if is_asyncpg else _psycopg_arguments)(self._options),
-                **_unprepared(driver, self._options),
-            },
-            **{"poolclass": PoolOfOneLoop, **self._options.engine_arguments()},
-        )
+        options, given = self._options, self._options.given.on_loop
+        with _said_of(given):
+            engine = create_async_engine(
+                URL.create(f"postgresql+{driver}"),
+                connect_args=on_loop_arguments(driver, options, given),
+                **{**given.engine, "poolclass": PoolOfOneLoop, **options.engine_arguments()},
+            )
         security = asyncpg_security if is_asyncpg else libpq_security
         stamp_connections(engine.sync_engine, self._logins, partial(security, self._options))
         if is_asyncpg:
@@ -216,8 +222,10 @@ class EngineFactory:
             Exception: Whatever the driver raises.
         """
         require(driver)
-        arguments = _libpq_arguments(self._options)
-        engine = create_engine(URL.create(f"postgresql+{driver}"), connect_args=arguments, poolclass=NullPool)
+        arguments = driver_arguments(driver, self._options, self._options.given.sync)
+        engine = sqlalchemy.create_engine(
+            URL.create(f"postgresql+{driver}"), connect_args=arguments, poolclass=NullPool
+        )
         connect_with(engine, credentials, partial(libpq_security, self._options))
         wait_for_goodbye(engine)
         tell_first_statements(engine)
@@ -234,16 +242,43 @@ class EngineFactory:
             log_pool_events(engine)
 
 
-def probe(engine: Engine) -> None:
-    """Ask the server for a row."""
+@contextmanager
+def _said_of(given: EngineArguments) -> Iterator[None]:
+    """Raise ConfigurationError where SQLAlchemy does not know what the program has *given*."""
+    try:
+        yield
+    except (TypeError, ArgumentError) as error:
+        if not given.engine:
+            raise
+        names = ", ".join(given.engine)
+        raise ConfigurationError(
+            f"no engine can be made with what was given for it ({names}): {describe(error)}; "
+            "leave out what is another driver's, or another version's of SQLAlchemy"
+        ) from error
+
+
+def probe(engine: Engine, *, keep: bool = True) -> None:
+    """
+    Ask the server for a row.
+
+    Args:
+        engine: Whose connection is used.
+
+        keep: Whether the pool may have it afterwards.  At a start it may not: listeners that are added when
+            a manager is open have to see each connection that is lent.
+    """
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))
+        if not keep:
+            connection.invalidate()
 
 
-async def async_probe(engine: "AsyncEngine") -> None:
+async def async_probe(engine: "AsyncEngine", *, keep: bool = True) -> None:
     """Same as `probe`, on an event loop."""
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
+        if not keep:
+            await connection.invalidate()
 
 
 def renew(
@@ -303,33 +338,3 @@ def require(driver: str) -> None:
         extra = {"asyncpg": "async", "psycopg": "psycopg", "aiosqlite": "sqlite"}.get(driver)
         what = f"'ledger-db[{extra}]'" if extra else "psycopg2-binary"
         raise ConfigurationError(f"the driver {driver} is not installed; pip install {what}")
-
-
-def _unprepared(driver: str, options: EngineOptions) -> dict[str, Any]:
-    return _UNPREPARED.get(driver, {}) if options.pooler == "transaction" else {}
-
-
-def _libpq_arguments(options: EngineOptions) -> dict[str, Any]:
-    return {
-        "application_name": options.application_name,
-        "target_session_attrs": options.target,
-        # A PGHOSTADDR of the environment would go before the secret's host, and be offered its password.
-        "hostaddr": "",
-        # libpq counts whole seconds, and takes 0 for "for ever".
-        "connect_timeout": max(1, round(options.connect_timeout_seconds)),
-        **libpq_silence(options.silence_timeout_seconds),
-    }
-
-
-def _psycopg_arguments(options: EngineOptions) -> dict[str, Any]:
-    from ledger_db.connections.cancelled import Connection  # noqa: PLC0415 - psycopg is an extra
-
-    return {"async_creator_fn": Connection.connect, **_libpq_arguments(options)}
-
-
-def _asyncpg_arguments(options: EngineOptions) -> dict[str, Any]:
-    return {
-        "timeout": options.connect_timeout_seconds,
-        "target_session_attrs": options.target,
-        "server_settings": {"application_name": options.application_name},
-    }

@@ -190,11 +190,11 @@ class PostgresServer:
 
     def _ask(self) -> None:
         with self._tls_explained():
-            engines.probe(self.engine)
+            engines.probe(self.engine, keep=False)
 
     async def _async_ask(self) -> None:
         with self._tls_explained():
-            await engines.async_probe(self.async_engine)
+            await engines.async_probe(self.async_engine, keep=False)
 
     def _tls_explained(self) -> AbstractContextManager[None]:
         return tls_explained(self._where(), protection_of(self.options, self.provider.current.host))

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ledger_db.connections import engines
 from ledger_db.connections.closing import close_for_good
+from ledger_db.connections.engine_arguments import Given
 from ledger_db.connections.engines import EngineFactory, EngineOptions, SyncDriver
 from ledger_db.connections.login import Logins
 from ledger_db.connections.primary import Primary
@@ -49,9 +50,11 @@ class ProbeEngine:
             connect_timeout_seconds=min(_CONNECT_TIMEOUT_SECONDS, options.connect_timeout_seconds),
             # Short, as the answer is worth nothing later: who asks waits for three seconds.
             silence_timeout_seconds=min(_SILENCE_SECONDS, options.silence_timeout_seconds),
-            application_name="ledger_db.probe",
+            application_name=f"{options.application_name}.probe",
             echo=False,
             log_pool_events=False,
+            # What the driver is told may be needed to log in; how statements are seen, here, is not.
+            given=Given(sync=replace(options.given.sync, engine={})),
         )
         self._factory = EngineFactory(logins, own, primary=primary)
         # In no hurry: what is too slow for a probe may be quick enough for requests.

@@ -24,6 +24,7 @@ from sqlalchemy.util import await_only
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
 from ledger_db.connections.hangup import LINE, Line
+from ledger_db.connections.listeners import ask_those_behind, refuse_foreign
 from ledger_db.connections.login import Logins
 from ledger_db.connections.login_steps import Look, Pause, async_pause
 from ledger_db.credentials.model import Credentials
@@ -62,18 +63,20 @@ def stamp_connections(
     """
     provider, addresses = logins.provider, logins.addresses
     _note_losses(engine, logins)
+    refuse_foreign(engine)
 
     @event.listens_for(engine, "do_connect")
     def connect(
         dialect: "Dialect", record: "ConnectionPoolEntry", cargs: list[Any], cparams: dict[str, Any]
     ) -> "DBAPIConnection":
         used: Credentials | None = None
-        pool = engine.pool
+        pool, arguments = engine.pool, dict(cparams)
+        ask_those_behind(connect, dialect, record, cargs, arguments)
 
         def log_in(credentials: Credentials) -> "DBAPIConnection":
             nonlocal used
             used = credentials
-            return _open(dialect, cargs, {**cparams, **security_for(credentials.host)}, credentials)
+            return _open(dialect, cargs, {**arguments, **security_for(credentials.host)}, credentials)
 
         connection = _run(logins, log_in, dialect)
         # Write down what logged in, not what is current by now: a rotation may have landed meanwhile.

@@ -21,6 +21,7 @@ from tenacity import (
 
 from ledger_db.answers.login_errors import find, judge
 from ledger_db.answers.reason import Reason, Verdict
+from ledger_db.connections.listeners import failed_in
 from ledger_db.errors import ConfigurationError, LedgerDBError, Retryable, ServerUnreachable
 from ledger_db.event_log import EventLog
 from ledger_db.redaction import describe
@@ -136,6 +137,11 @@ def _translated(name: str, error: BaseException, seconds: float) -> LedgerDBErro
         return ServerUnreachable(
             f"{name} was not ready within {seconds:.1f} s: {cause}; check that it runs and that its address "
             f"is right{tls}"
+        )
+    if listener := failed_in(error):
+        return ConfigurationError(
+            f"{name} was reached, and {listener}, which listens to the engine's new connections, failed on "
+            f"one: {cause}; mend that, or take it off the engine"
         )
     return ConfigurationError(
         f"{name} cannot be used, and trying again will not help: {cause}; mend the settings, the certificate "

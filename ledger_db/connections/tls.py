@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Verdict
@@ -16,9 +16,12 @@ from ledger_db.redaction import describe
 
 _Bundle: TypeAlias = tuple[tuple[str | int, ...], ...]
 
+_AUTHORITIES: Final = "LEDGER_DB_DATABASE_SSLROOTCERT"
+_OWN: Final = "LEDGER_DB_DATABASE_SSLCERT and LEDGER_DB_DATABASE_SSLKEY"
+
 
 class Options(Protocol):
-    """The two options that matter here."""
+    """The options that matter here."""
 
     @property
     def sslmode(self) -> SslMode | None:
@@ -28,6 +31,16 @@ class Options(Protocol):
     @property
     def sslrootcert(self) -> str | None:
         """File with the certificates of the authorities to trust; None for the system's."""
+        ...
+
+    @property
+    def sslcert(self) -> str | None:
+        """File with the client's own certificate; None if it has none."""
+        ...
+
+    @property
+    def sslkey(self) -> str | None:
+        """File with the key of that."""
         ...
 
 
@@ -46,7 +59,8 @@ def protection_of(options: Options, host: str) -> Protection:
 
 def libpq_security(options: Options, host: str) -> dict[str, Any]:
     """Return psycopg's arguments for a login at *host*."""
-    return _tls(options).for_libpq(host)
+    own = {"sslcert": options.sslcert, "sslkey": options.sslkey} if options.sslcert else {}
+    return {**_tls(options).for_libpq(host), **own}
 
 
 def asyncpg_security(options: Options, host: str) -> dict[str, Any]:
@@ -57,8 +71,11 @@ def asyncpg_security(options: Options, host: str) -> dict[str, Any]:
         ConfigurationError: The certificates cannot be read.
     """
     mode = _tls(options).mode_for(host)
-    # As text, asyncpg would look for the certificates in the home folder only.
-    return {"ssl": _context(mode, options.sslrootcert) if mode in VERIFYING else mode}
+    # As text, asyncpg would look for the certificates in the home folder only.  With a context it insists on
+    # TLS; a certificate of one's own is not shown to a server without.
+    if mode in VERIFYING or (options.sslcert and mode != "disable"):
+        return {"ssl": _context(mode, options)}
+    return {"ssl": mode}
 
 
 def check_authorities(ca_file: str | None, setting: str) -> None:
@@ -95,9 +112,12 @@ def _tls(options: Options) -> TLS:
     return TLS(mode=options.sslmode, ca_file=options.sslrootcert)
 
 
-def _context(mode: SslMode, sslrootcert: str | None) -> ssl.SSLContext:
-    with _reading(sslrootcert, "LEDGER_DB_DATABASE_SSLROOTCERT"):
-        return _made(mode, sslrootcert, _bundle(sslrootcert))
+def _context(mode: SslMode, options: Options) -> ssl.SSLContext:
+    with _reading(options.sslrootcert, _AUTHORITIES):
+        bundle = _bundle(options.sslrootcert)
+    with _reading(options.sslcert, _OWN):
+        own = tuple((place, *_state(place)) for place in (options.sslcert, options.sslkey) if place)
+    return _made(mode, options.sslrootcert, bundle, own)
 
 
 @contextmanager
@@ -113,9 +133,17 @@ def _reading(ca_file: str | None, setting: str) -> Iterator[None]:
 # Reading some 140 authorities takes 40 ms, in which an event loop stands still: once, and not at each login.
 # Two bundles in both modes, each before and after a change; what is older goes.
 @lru_cache(maxsize=8)
-def _made(mode: SslMode, sslrootcert: str | None, bundle: _Bundle) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=sslrootcert)
+def _made(mode: SslMode, sslrootcert: str | None, bundle: _Bundle, own: _Bundle) -> ssl.SSLContext:
+    with _reading(sslrootcert, _AUTHORITIES):
+        context = ssl.create_default_context(cafile=sslrootcert)
     context.check_hostname = mode == "verify-full"
+    if mode not in VERIFYING:
+        context.verify_mode = ssl.CERT_NONE
+    if own:
+        certificate, key = str(own[0][0]), str(own[-1][0])
+        with _reading(certificate, _OWN):
+            # A key that wants a passphrase would else be asked for on a terminal that nobody looks at.
+            context.load_cert_chain(certificate, key, password="")
     return context
 
 

@@ -133,7 +133,7 @@ class CredentialProvider:
         """The latest snapshot.  Never blocks."""
         current = self._current
         if current is None:
-            raise ManagerClosed(f"no credentials from {self._source.name} yet; open the manager first")
+            raise ManagerClosed(f"not opened yet, {self._source.name} is not read; open the manager first")
         return current
 
     @property

@@ -95,7 +95,10 @@ def _session(name: str, *, commit: bool, options: SessionOptions) -> _Opener:
         opened = opened_of(connection, name)
         place = await admit(connection, opened.async_admission)
         try:
-            async with async_open_session(opened.manager.async_engine, options) as session:
+            manager = opened.manager
+            async with async_open_session(
+                manager.async_engine, options, kind=manager.session_kind
+            ) as session:
                 yield session
                 # Before the COMMIT; see the synchronous twin.
                 if returns_connection(session.sync_session):

@@ -103,7 +103,7 @@ def _session(name: str, *, commit: bool, options: SessionOptions) -> _Opener:
         opened = opened_of(connection, name)
         place = await admit(connection, opened.admission)
         try:
-            session = open_session(opened.manager.engine, options)
+            session = open_session(opened.manager.engine, options, kind=opened.manager.session_kind)
             try:
                 yield session
             except asyncio.CancelledError:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from ledger_db.answers.secret import DATABASES, PORTS, Password
+from ledger_db.connections.engine_arguments import NOTHING_GIVEN, Given
 from ledger_db.connections.engines import EngineOptions
 from ledger_db.connections.postgres_server import Drivers, PostgresServer
 from ledger_db.credentials.from_secret import Address
@@ -28,21 +29,25 @@ if TYPE_CHECKING:
 log: EventLog = EventLog(__name__)
 
 
-def database_server(settings: Settings, source: CredentialSource | None = None) -> "Database | None":
+def database_server(
+    settings: Settings, source: CredentialSource | None = None, *, given: Given = NOTHING_GIVEN
+) -> "Database | None":
     """Return the database that *settings* name, not connected yet; None if they name none."""
     if source is None and settings.database_url is not None:
-        return _sqlite_server(settings, settings.database_url)
-    return postgres_server(settings, source)
+        return _sqlite_server(settings, settings.database_url, given)
+    return postgres_server(settings, source, given=given)
 
 
-def postgres_server(settings: Settings, source: CredentialSource | None = None) -> PostgresServer | None:
+def postgres_server(
+    settings: Settings, source: CredentialSource | None = None, *, given: Given = NOTHING_GIVEN
+) -> PostgresServer | None:
     """Return the PostgreSQL server that *settings* name, not connected yet; None if they name none."""
     source = source or _database_source(settings)
     if source is None:
         return None
     return PostgresServer(
         _provider(source, settings),
-        options=_engine_options(settings),
+        options=_engine_options(settings, given),
         drivers=Drivers(sync=settings.database_driver, on_loop=settings.async_database_driver),
         patience_seconds=settings.login_patience_seconds,
     )
@@ -93,17 +98,17 @@ def signal_listener(
     )
 
 
-def _sqlite_server(settings: Settings, url: str) -> "Database":
+def _sqlite_server(settings: Settings, url: str, given: Given) -> "Database":
     # Here, not above: a service does not pay for what only a developer's machine has.
     from ledger_db.sqlite.file import SqliteFile  # noqa: PLC0415
     from ledger_db.sqlite.server import SqliteServer  # noqa: PLC0415
 
     if settings.profile == "production":
         log.warning("sqlite.in_production")
-    return SqliteServer(SqliteFile.of_url(url), options=_engine_options(settings))
+    return SqliteServer(SqliteFile.of_url(url), options=_engine_options(settings, given))
 
 
-def _engine_options(settings: Settings) -> EngineOptions:
+def _engine_options(settings: Settings, given: Given) -> EngineOptions:
     return EngineOptions(
         pool=settings.pool,
         pool_size=settings.pool_size,
@@ -115,10 +120,15 @@ def _engine_options(settings: Settings) -> EngineOptions:
         silence_timeout_seconds=settings.silence_timeout_seconds,
         sslmode=settings.database_sslmode,
         sslrootcert=settings.database_sslrootcert,
+        sslcert=settings.database_sslcert,
+        sslkey=settings.database_sslkey,
         target=settings.database_target,
         pooler=settings.pooler,
+        application_name=settings.application_name,
+        server_settings=settings.server_parameters,
         echo=settings.echo,
         log_pool_events=settings.log_pool_events,
+        given=given,
     )
 
 

@@ -7,15 +7,16 @@ hands out what belongs to them.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from ledger_db.background import async_in_thread
+from ledger_db.connections.engine_arguments import Given
 from ledger_db.connections.probe import MAX_AGE_SECONDS, NOT_OPEN, Prober, ProbeReport
 from ledger_db.credentials.model import CredentialSource
 from ledger_db.errors import ConfigurationError, ManagerClosed
@@ -27,8 +28,9 @@ from ledger_db.manager.health import HealthReport, servers_health
 from ledger_db.manager.opening import Opening
 from ledger_db.settings import Settings
 from ledger_db.transactions import run as transactions, sessions
+from ledger_db.transactions.kinds import SessionKind, SessionKindArguments
 from ledger_db.transactions.run import Patience, TransactionTally
-from ledger_db.transactions.sessions import NO_OPTIONS, SessionArguments, SessionOptions
+from ledger_db.transactions.sessions import SessionArguments
 
 if TYPE_CHECKING:
     # Imported where they are needed: a script without Redis or an event loop does not pay for them.
@@ -43,6 +45,11 @@ if TYPE_CHECKING:
 log: EventLog = EventLog(__name__)
 
 T = TypeVar("T")
+
+_NOT_COPIED = (
+    "a ConnectionManager is neither pickled nor copied: it has connections and threads of this process; send "
+    "its settings to a spawned process, and open a ConnectionManager there; in this one share the manager"
+)
 
 
 class ConnectionManager:
@@ -63,9 +70,14 @@ class ConnectionManager:
         *,
         database_source: CredentialSource | None = None,
         redis_source: CredentialSource | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+        async_engine_options: Mapping[str, Any] | None = None,
+        **session_kind: Unpack[SessionKindArguments],
     ) -> None:
         """
         Prepare a manager; nothing is read or connected before it is opened.
+
+        Its engines can be named already, and listened to, at import and before a fork.
 
         Args:
             settings: From the environment if None.
@@ -74,11 +86,22 @@ class ConnectionManager:
 
             redis_source: The same for Redis.
 
+            engine_options: What you would give to ``create_engine`` beside a URL, ``connect_args`` included.
+
+            async_engine_options: The same for ``create_async_engine``; if None that of `engine_options`,
+                without the ``connect_args``.
+
+            session_kind: ``session_class``, ``async_session_class``, ``expire_on_commit``, ``autoflush``; see
+                `SessionKind`.
+
         Raises:
-            ConfigurationError: Names the setting that is wrong.
+            ConfigurationError: Names the setting or the option that is wrong, and what to do instead.
         """
         self._settings = settings or Settings()
-        self._database = database_server(self._settings, database_source)
+        #: What its sessions are like, for whoever opens one beside it.
+        self.session_kind: SessionKind = SessionKind(**session_kind)
+        given = Given.of(engine_options or {}, async_engine_options)
+        self._database = database_server(self._settings, database_source, given=given)
         self._redis = redis_server(self._settings, redis_source)
         self._servers: tuple[Server, ...] = tuple(s for s in (self._database, self._redis) if s is not None)
         self._prober = Prober({server.name: server.probe for server in self._servers})
@@ -88,13 +111,13 @@ class ConnectionManager:
         self._state = "not opened yet"
         # Who is at it, while it is being opened.
         self._opening: Opening | None = None
-        # Known while open only, so that a request reads one attribute.
-        self._engine: Engine | None = None
-        self._async_engine: AsyncEngine | None = None
 
         # Guards the change of _state in open and close, so that two closers close once.
         self._changing = threading.Lock()
         at_fork(in_child=self._after_fork)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(_NOT_COPIED)
 
     def __repr__(self) -> str:
         return f"<ConnectionManager {self._state}: {named(self._servers)}>"
@@ -187,15 +210,13 @@ class ConnectionManager:
 
     @property
     def engine(self) -> Engine:
-        """An ordinary Engine; the same object for ever."""
-        engine = self._engine
-        return self._first_engine() if engine is None else engine
+        """An ordinary Engine; the same object for ever, and opens connections while the manager is open."""
+        return self._known_database().engine
 
     @property
     def async_engine(self) -> "AsyncEngine":
-        """An ordinary AsyncEngine; the same object for ever."""
-        engine = self._async_engine
-        return self._first_async_engine() if engine is None else engine
+        """An ordinary AsyncEngine; as `engine`."""
+        return self._known_database().async_engine
 
     @property
     def redis(self) -> "Redis":
@@ -212,23 +233,24 @@ class ConnectionManager:
         Return a session for ``with``; nothing is committed unless you do.
 
         Args:
-            options: ``read_only``, ``isolation_level``, ``statement_timeout_seconds``; see `SessionOptions`.
+            options: ``read_only``, ``isolation_level``, ``deferrable``, ``statement_timeout_seconds``,
+                ``expire_on_commit``, ``autoflush``; see `SessionOptions`.
         """
-        return sessions.open_session(self.engine, SessionOptions(**options) if options else NO_OPTIONS)
+        return sessions.open_session(self.engine, sessions.asked_for(options), kind=self.session_kind)
 
     def begin(self, **options: Unpack[SessionArguments]) -> AbstractContextManager[Session]:
         """Return a transaction for ``with``: commits at its end, rolls back on an error; as `session`."""
-        return sessions.begin(self.engine, SessionOptions(**options) if options else NO_OPTIONS)
+        return sessions.begin(self.engine, sessions.asked_for(options), kind=self.session_kind)
 
     def async_session(self, **options: Unpack[SessionArguments]) -> "AsyncSession":
         """Same as `session`, for ``async with``."""
         return sessions.async_open_session(
-            self.async_engine, SessionOptions(**options) if options else NO_OPTIONS
+            self.async_engine, sessions.asked_for(options), kind=self.session_kind
         )
 
     def async_begin(self, **options: Unpack[SessionArguments]) -> "AbstractAsyncContextManager[AsyncSession]":
         """Same as `begin`, for ``async with``."""
-        return sessions.async_begin(self.async_engine, SessionOptions(**options) if options else NO_OPTIONS)
+        return sessions.async_begin(self.async_engine, sessions.asked_for(options), kind=self.session_kind)
 
     def run(
         self,
@@ -255,7 +277,8 @@ class ConnectionManager:
 
             OutcomeUnknown: The answer to COMMIT got lost: it is done, or it is not.
         """
-        opened = partial(sessions.open_session, self.engine, SessionOptions(**options))
+        asked = sessions.one_transaction(sessions.asked_for(options))
+        opened = partial(sessions.open_session, self.engine, asked, kind=self.session_kind)
         return transactions.run(opened, work, patience=self._patience(patience_seconds), tally=self._tally)
 
     async def async_run(
@@ -266,7 +289,8 @@ class ConnectionManager:
         **options: Unpack[SessionArguments],
     ) -> T:
         """Same as `run`, on an event loop."""
-        opened = partial(sessions.async_open_session, self.async_engine, SessionOptions(**options))
+        asked = sessions.one_transaction(sessions.asked_for(options))
+        opened = partial(sessions.async_open_session, self.async_engine, asked, kind=self.session_kind)
         patience = self._patience(patience_seconds)
         return await transactions.async_run(opened, work, patience=patience, tally=self._tally)
 
@@ -341,7 +365,6 @@ class ConnectionManager:
                 return False
             # "closing" may be met again: whoever began to close did not get to the end.
             self._state, self._opening = "closing", None
-            self._engine, self._async_engine = None, None
         return True
 
     def _end_close(self) -> None:
@@ -355,23 +378,7 @@ class ConnectionManager:
     def _patience(self, seconds: float | None) -> Patience:
         return Patience(seconds=self.settings.retry_patience_seconds if seconds is None else seconds)
 
-    def _first_engine(self) -> Engine:
-        # Made at first use, not before: a service that has only the other one needs no second pool.
-        engine = self._open_database().engine
-        with self._changing:
-            self._refuse_unless_open()
-            self._engine = engine
-        return engine
-
-    def _first_async_engine(self) -> "AsyncEngine":
-        engine = self._open_database().async_engine
-        with self._changing:
-            self._refuse_unless_open()
-            self._async_engine = engine
-        return engine
-
-    def _open_database(self) -> "Database":
-        self._refuse_unless_open()
+    def _known_database(self) -> "Database":
         if self._database is None:
             raise ConfigurationError("no database is configured; set LEDGER_DB_DATABASE_SECRET_ID")
         return self._database

@@ -1,22 +1,34 @@
 """
 One open manager for a process that has no place to open one: a script, a worker of a task queue.
 
-It is configured by the environment, opened at the first call and closed when the interpreter ends.  A program
-with a beginning and an end of its own (``with``, a FastAPI lifespan) does not need it.
+It is configured by the environment, or by who calls first, opened at the first call and closed when the
+interpreter ends.  A program with a beginning and an end of its own (``with``, a FastAPI lifespan) does not
+need it.
 """
 
 import atexit
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
+from typing import TypeAlias
 
 from ledger_db.background import fill
+from ledger_db.errors import ConfigurationError
 from ledger_db.forking import at_fork, keep_for_good
 from ledger_db.manager.connection_manager import ConnectionManager
+from ledger_db.settings import Settings
+
+_Source: TypeAlias = Settings | Callable[[], ConnectionManager] | None
 
 
-def default_manager() -> ConnectionManager:
+def default_manager(source: _Source = None) -> ConnectionManager:
     """
     Return this process's open manager; the first call opens it, and waits as long as that takes.
+
+    Args:
+        source: Settings, or who makes a manager with arguments of its own; None for the environment, or for
+            what the call has said that has opened it.
 
     Threads that call it at the same time share one opening, and its failure.  If it failed, or if somebody
     has closed the manager since, the next call opens a new one from the environment as it is then.
@@ -27,8 +39,15 @@ def default_manager() -> ConnectionManager:
 
     Raises:
         LedgerDBError: As `ConnectionManager.open`.
+
+        ConfigurationError: The manager is open with other settings.
     """
-    return _default.get()
+    manager = _default.get(source)
+    if isinstance(source, Settings) and manager.settings != source:
+        raise ConfigurationError(
+            "this process's default manager is open with other settings; make a ConnectionManager of your own"
+        )
+    return manager
 
 
 class _Default:
@@ -42,7 +61,7 @@ class _Default:
         self._newest: ConnectionManager | None = None
         at_fork(in_child=self._after_fork)
 
-    def get(self) -> ConnectionManager:
+    def get(self, source: _Source) -> ConnectionManager:
         """Return the manager that is open, or open one, or wait for who does."""
         with self._lock:
             if self._newest is not None and self._newest.is_open:
@@ -51,7 +70,7 @@ class _Default:
             if opening is None:
                 opening = self._opening = Future()
         if is_mine:
-            fill(opening, self._open)
+            fill(opening, partial(self._open, source))
         return opening.result()
 
     def close(self) -> None:
@@ -61,9 +80,9 @@ class _Default:
         if newest is not None:
             newest.close()
 
-    def _open(self) -> ConnectionManager:
+    def _open(self, source: _Source) -> ConnectionManager:
         try:
-            manager = ConnectionManager()
+            manager = source() if callable(source) else ConnectionManager(source)
             with self._lock:
                 self._newest = manager
             return manager.open()

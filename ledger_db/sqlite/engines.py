@@ -11,9 +11,11 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import Pool, QueuePool
 
+from ledger_db.connections.engine_arguments import EngineArguments
 from ledger_db.connections.engines import EngineOptions, require
 from ledger_db.connections.pool_events import log_pool_events
 from ledger_db.sqlite.file import SqliteFile, connect_arguments
@@ -41,7 +43,7 @@ def create_sqlite_engine(
 
         before_connect: Called where a connection is about to be opened; may refuse it by raising.
     """
-    engine = create_engine(file.url, **_arguments(options, pool=QueuePool))
+    engine = sqlalchemy.create_engine(file.url, **_arguments(options, options.given.sync, pool=QueuePool))
     _behave(engine, options, before_connect)
     return engine
 
@@ -60,7 +62,7 @@ def create_async_sqlite_engine(
     from sqlalchemy.pool import AsyncAdaptedQueuePool  # noqa: PLC0415 - as above
 
     url = file.url.set(drivername="sqlite+aiosqlite")
-    arguments = _arguments(options, pool=AsyncAdaptedQueuePool)
+    arguments = _arguments(options, options.given.on_loop, pool=AsyncAdaptedQueuePool)
     arguments["connect_args"]["factory"] = _ClosesItself
     engine = create_async_engine(url, **arguments)
     _behave(engine.sync_engine, options, before_connect)
@@ -74,11 +76,13 @@ class _ClosesItself(sqlite3.Connection):
         self.close()
 
 
-def _arguments(options: EngineOptions, *, pool: type[Pool]) -> dict[str, Any]:
+def _arguments(options: EngineOptions, given: EngineArguments, *, pool: type[Pool]) -> dict[str, Any]:
     return {
+        **given.engine,
         # The kind of pool that SQLAlchemy chooses depends on the URL, unless the options name one.
         "poolclass": pool,
         **options.engine_arguments(),
+        # What is given for a driver is PostgreSQL's.
         "connect_args": connect_arguments(options.pool_timeout_seconds),
     }
 

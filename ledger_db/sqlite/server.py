@@ -43,7 +43,7 @@ class SqliteServer:
         self.provider: CredentialProvider = CredentialProvider(StaticSource(nobody))
         self.options = options
         self._file = file
-        self._is_closed = False
+        self._state = "not opened yet"
 
         # Guards the fields below, so that there is one of each.
         self._making = threading.Lock()
@@ -109,7 +109,7 @@ class SqliteServer:
 
     def revive(self) -> None:
         """Allow connections again after `close`."""
-        self._is_closed = False
+        self._state = "open"
 
     def watch(self) -> None:
         """Do nothing: these credentials do not rotate."""
@@ -123,7 +123,7 @@ class SqliteServer:
     def close(self) -> None:
         """Open nothing any more; what is borrowed is closed when it is returned.  May be called again."""
         with self._making:
-            self._is_closed = True
+            self._state = "closed"
             anchor, self._anchor = self._anchor, None
         if anchor is not None:
             anchor.close()
@@ -172,7 +172,7 @@ class SqliteServer:
     def _come_back(self) -> None:
         # It is there for speed only, and nobody could be told here that it failed.
         with self._making, suppress(sqlite3.Error):
-            if self._anchor is None and not self._is_closed:
+            if self._anchor is None and self._state == "open":
                 self._anchor = self._connect()
 
     def _after_fork(self) -> None:
@@ -187,5 +187,5 @@ class SqliteServer:
         return f"{self.name} {self._file}"
 
     def _refuse_if_closed(self) -> None:
-        if self._is_closed:
-            raise ManagerClosed("this manager is closed, and opens no connection until it is opened again")
+        if self._state != "open":
+            raise ManagerClosed(f"this manager is {self._state}; it opens no connection until it is opened")

@@ -29,8 +29,9 @@ from ledger_db.backoff import Backoff
 from ledger_db.errors import RetriesExhausted
 from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
+from ledger_db.transactions.kinds import COMMITTED
 from ledger_db.transactions.meaning import Meaning, may_be_stored, meaning_of
-from ledger_db.transactions.sessions import COMMITTED, commit_unless_ended
+from ledger_db.transactions.sessions import commit_unless_ended
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -98,7 +98,7 @@ def test_closing_is_idempotent(settings: Settings) -> None:
     """Closing twice is fine; what comes after is a bug of the caller, and says so."""
     db = ConnectionManager(settings)
     with pytest.raises(ManagerClosed, match="not opened yet"):
-        _ = db.engine
+        db.engine.connect()
     db.close()
     db.open()
     with pytest.raises(ManagerClosed, match="is open; close it before"):
@@ -107,7 +107,7 @@ def test_closing_is_idempotent(settings: Settings) -> None:
     db.close()
 
     with pytest.raises(ManagerClosed, match="is closed"):
-        _ = db.engine
+        db.engine.connect()
     assert not db.health().ok
 
 

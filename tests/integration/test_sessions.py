@@ -154,7 +154,10 @@ def test_a_statement_timeout_holds_inside_of_a_savepoint(client: Client) -> None
     ("options", "words"),
     [
         ({"isolation_level": "SNAPSHOT"}, "no isolation level 'SNAPSHOT'; use one of READ COMMITTED"),
-        ({"isolation_level": "AUTOCOMMIT"}, "no isolation level 'AUTOCOMMIT'"),
+        ({"isolation_level": "autocommit"}, "no isolation level 'autocommit'; use one of .*AUTOCOMMIT"),
+        ({"deferrable": True}, "a meaning for isolation_level='SERIALIZABLE' with read_only=True"),
+        ({"isolation_level": "AUTOCOMMIT", "read_only": True}, "AUTOCOMMIT has no transaction"),
+        ({"isolation_level": "AUTOCOMMIT", "statement_timeout_seconds": 1}, "AUTOCOMMIT has no transaction"),
         ({"statement_timeout_seconds": 0}, "no statement timeout of 0 s; use more than 0"),
         ({"statement_timeout_seconds": -1.0}, "no statement timeout of -1.0 s"),
         ({"statement_timeout_seconds": 1e10}, "at most 2147483 s"),

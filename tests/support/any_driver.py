@@ -109,16 +109,28 @@ def direct_settings(box: Sandbox) -> Settings:
 
 
 @contextmanager
-def client_of(driver: str, settings: Settings, **changes: Any) -> Iterator[Client]:
-    """Open a manager whose statements go through *driver*, one of `DRIVERS`."""
+def client_of(driver: str, settings: Settings, *, arguments: Any = None, **changes: Any) -> Iterator[Client]:
+    """
+    Open a manager whose statements go through *driver*, one of `DRIVERS`.
+
+    Args:
+        driver: Which one.
+
+        settings: Of the manager.
+
+        arguments: Its other ones.
+
+        changes: What is different from *settings*.
+    """
     known = settings.model_dump(exclude_unset=True)
     settings = Settings(**{**known, **choice_of(driver), **changes})
+    manager = ConnectionManager(settings, **(arguments or {}))
     if not is_on_loop(driver):
-        with ConnectionManager(settings) as db:
+        with manager as db:
             yield _OnThreads(db)
         return
     with asyncio.Runner() as runner:
-        db = runner.run(ConnectionManager(settings).async_open())
+        db = runner.run(manager.async_open())
         try:
             yield _OnALoop(db, runner)
         finally:
