@@ -1,8 +1,10 @@
 """What tests on real servers share: what leads to them, and what only one of them may break."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +123,12 @@ def rotations(world: RedisWorld) -> Iterator[Rotations]:
     """Rotations of that user's secret."""
     with closing(new_client(world.box)) as client:
         yield Rotations(world.box, client, "redis-acl", world.secret_id)
+
+
+@pytest.fixture
+def test_client() -> Any:
+    """Starlette's, which regrets at import that it uses httpx."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from fastapi.testclient import TestClient  # noqa: PLC0415
+    return TestClient

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from ledger_db import ConfigurationError, ConnectionManager, default_manager
+from ledger_db import ConfigurationError, ConnectionManager, Settings, default_manager
 from ledger_db.manager import default
 from ledger_db.sandbox import Sandbox
 from tests.support.left_over import sessions
@@ -48,6 +48,17 @@ def test_it_is_open_and_always_the_same(environment: Sandbox) -> None:
         assert session.execute(text("SELECT 1")).scalar_one() == 1
 
     assert default_manager() is db
+
+
+def test_whoever_calls_first_may_say_what_it_is() -> None:
+    """Settings, or who makes a manager; later ones get that one, and hear if they meant another."""
+    mine = Settings(profile="test", database_url="sqlite://")
+    db = default_manager(lambda: ConnectionManager(mine, expire_on_commit=True))
+
+    assert default_manager() is default_manager(mine) is db
+    assert db.session_kind.expire_on_commit
+    with pytest.raises(ConfigurationError, match="is open with other settings; make a ConnectionManager"):
+        default_manager(Settings(database_url="sqlite:///other.db"))
 
 
 @pytest.mark.usefixtures("sqlite")

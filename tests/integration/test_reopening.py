@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -145,15 +144,6 @@ def test_whoever_was_opening_it_before_does_not_disturb(environment: Sandbox) ->
         opening.join(60)
         assert "while it was being opened" in str(raised[0])
         assert user(db).startswith("ledger_app")
-
-
-@pytest.fixture
-def test_client() -> Any:
-    """Starlette's, which regrets at import that it uses httpx."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from fastapi.testclient import TestClient  # noqa: PLC0415
-    return TestClient
 
 
 def test_a_service_may_be_tested_twice(settings: Settings, environment: Sandbox, test_client: Any) -> None:
