@@ -48,7 +48,7 @@ OF_ENGINE: Final[Mapping[str, str]] = {
 """What an engine is not given, and why not."""
 
 _NAMED_TLS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
-_NAMES_OF_SILENCE: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
+NAMES_OF_SILENCE: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
 OF_DRIVER: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("user", "password", "passfile", "host", "hostaddr", "port", "dbname", "database", "dsn", "service"),
@@ -57,20 +57,16 @@ OF_DRIVER: Final[Mapping[str, str]] = {
     **{name: f"{_ONE_LINE}LEDGER_DB_DATABASE_{name.upper()}" for name in _NAMED_TLS},
     **dict.fromkeys(("ssl", "direct_tls"), _ONE_LINE + "LEDGER_DB_DATABASE_SSLMODE"),
     **dict.fromkeys(("connect_timeout", "timeout"), _ONE_LINE + "LEDGER_DB_CONNECT_TIMEOUT_SECONDS"),
-    **dict.fromkeys(
-        (*_NAMES_OF_SILENCE, "tcp_user_timeout"), _ONE_LINE + "LEDGER_DB_SILENCE_TIMEOUT_SECONDS"
-    ),
+    **dict.fromkeys((*NAMES_OF_SILENCE, "tcp_user_timeout"), _ONE_LINE + "LEDGER_DB_SILENCE_TIMEOUT_SECONDS"),
     "application_name": _ONE_LINE + "LEDGER_DB_APPLICATION_NAME",
     "target_session_attrs": _ONE_LINE + "LEDGER_DB_DATABASE_TARGET",
     "autocommit": _TRANSACTION,
     **dict.fromkeys(
-        ("connection_class", "async_creator_fn"),
+        ("connection_class", "connection_factory", "cursor_factory", "async_creator_fn"),
         "what a COMMIT was answered is heard there, and a "
         "statement that is cancelled waits for nobody; leave it out",
     ),
 }
-
-
 """What a driver is not given, and why not."""
 
 

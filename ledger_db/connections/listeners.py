@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import event
 
+from ledger_db.connections.engine_arguments import NAMES_OF_SILENCE, OF_DRIVER
 from ledger_db.connections.hangup import LINE
 from ledger_db.errors import ConfigurationError
 
@@ -24,7 +25,13 @@ Listener = Callable[..., Any]
 # What calls a listener; what it calls besides is SQLAlchemy's or ours.
 _CALLERS: Final = ("sqlalchemy.event.", "sqlalchemy.engine.create", __name__)
 _OURS: Final = ("sqlalchemy.", "ledger_db.")
-_WHO_LOGS_IN: Final = frozenset({"user", "password", "host", "port", "dbname", "database", "dsn", "service"})
+# In the arguments already, as engines are made with them; a listener may have other values.
+_GIVEN_BEFORE: Final = frozenset(
+    {
+        *("application_name", "target_session_attrs", "timeout", "connect_timeout"),
+        *("hostaddr", "async_creator_fn", "tcp_user_timeout", *NAMES_OF_SILENCE),
+    }
+)
 
 
 def ask_those_behind(
@@ -57,11 +64,8 @@ def ask_those_behind(
     for listener in listeners:
         if listener(dialect, record, cargs, cparams) is not None:
             raise ConfigurationError(f"the do_connect listener {_name(listener)} {_CONNECTS}")
-    if named := sorted(_WHO_LOGS_IN & cparams.keys()):
-        raise ConfigurationError(
-            f"a do_connect listener says {', '.join(named)}, which each login takes from the credentials "
-            "that are current then; give database_source= if they come from elsewhere"
-        )
+    for name in sorted((OF_DRIVER.keys() - _GIVEN_BEFORE) & cparams.keys()):
+        raise ConfigurationError(f"a do_connect listener cannot give {name!r}: {OF_DRIVER[name]}")
 
 
 def refuse_foreign(engine: "Engine") -> None:

@@ -132,8 +132,8 @@ def says_who(dialect: object, record: object, cargs: object, cparams: dict[str, 
     [
         (connects, False, r"test_listeners\.connects returns a connection of its own, which no rotation"),
         (connects, True, "returns a connection of its own, which no rotation"),
-        (says_who, False, "says password, which each login takes from the credentials"),
-        (says_who, True, "says password, which each login takes from the credentials"),
+        (says_who, False, "cannot give 'password': each login takes it from the credentials"),
+        (says_who, True, "cannot give 'password': each login takes it from the credentials"),
     ],
 )
 def test_a_listener_that_would_undo_rotations_is_refused(

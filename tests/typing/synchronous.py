@@ -48,6 +48,7 @@ def sessions(db: ConnectionManager) -> None:
         assert_type(session, Session)
     assert_type(db.run(count, patience_seconds=1.0), int)
     assert_type(db.run(lambda session: session.in_transaction()), bool)
+    db.session(isolation_level="AUTOCOMMIT", expire_on_commit=True)
     db.session(isolation_level="SERIALISABLE")  # type: ignore[arg-type] # there is no such level
     db.session(readonly=True)  # type: ignore[call-arg] # misspelt
     db.run(dict)  # type: ignore[arg-type] # work is given a session
@@ -67,6 +68,11 @@ def life(settings: Settings, source: CredentialSource) -> None:
         assert_type(db, ConnectionManager)
     assert_type(ConnectionManager(redis_source=Vault()).open(), ConnectionManager)
     assert_type(default_manager(), ConnectionManager)
+    assert_type(default_manager(settings), ConnectionManager)
+    ConnectionManager(
+        settings, engine_options={"json_serializer": str}, session_class=Session, autoflush=False
+    )
+    ConnectionManager(settings, session_class=Engine)  # type: ignore[arg-type] # no class of sessions
     ConnectionManager("postgresql://localhost")  # type: ignore[arg-type] # settings are no URL
     ConnectionManager(database_source=settings)  # type: ignore[arg-type] # and no source
 
