@@ -3,20 +3,14 @@ Who may use a connection now, and who waits, for how long?
 
 A pool makes a request wait in a thread.  Threads are few: as many requests as there are threads wait, and
 those that have a connection find no thread to finish in.  So requests wait here, before the pool, in the
-order in which they came, and a waiting one costs a future.  One that is sent away is told so in the words of
-its protocol, whichever error handlers are installed.
+order in which they came, and a waiting one costs a future.
 """
 
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from fastapi import HTTPException, WebSocketException, status
-from starlette.requests import HTTPConnection
-
 from ledger_db.errors import Saturated
-
-_RETRY_AFTER_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +43,10 @@ class AdmissionStatus:
     The counters of an `Admission`.
 
     Attributes:
-        places: How many may be in at the same time.
+        places: How many requests may use a connection at the same time.
 
-        in_use: How many are.
+        in_use: How many places are taken: for a connection in use or, by a ``def`` endpoint, before it runs.
+            More than *places* while such endpoints have committed and go on; nobody is let in meanwhile.
 
         waiting: How many wait.
 
@@ -72,12 +67,29 @@ class Admission:
 
     Belongs to one event loop, and needs no lock for that reason.  A place that becomes free goes straight to
     the one who waits longest: nobody who comes later can snatch it in between.
+
+    Args:
+        places: How many there are.
+
+        patience_seconds: How long one waits for one.
+
+        most_waiting: How many may wait; None for any number.
+
+        in_advance: Whether places are taken before there is a use for a connection; for the message.
     """
 
-    def __init__(self, places: int, *, patience_seconds: float, most_waiting: int | None = None) -> None:
+    def __init__(
+        self,
+        places: int,
+        *,
+        patience_seconds: float,
+        most_waiting: int | None = None,
+        in_advance: bool = False,
+    ) -> None:
         self._places = places
         self._patience_seconds = patience_seconds
         self._most_waiting = most_waiting
+        self._in_advance = in_advance
         self._in_use = 0
         self._refused = 0
         # In order, and one that gives up leaves from the middle.  Somebody waits only while no place is free.
@@ -104,9 +116,17 @@ class Admission:
         elif not await self._wait():
             self._refuse(self._patience_seconds)
 
+    def overdraw(self) -> None:
+        """
+        Take a place without waiting for it, be there one or not; `leave` gives it back.
+
+        For who cannot wait here, and has to be counted: until there are places again, nobody is let in.
+        """
+        self._in_use += 1
+
     def leave(self) -> None:
         """Give the place back, or rather on."""
-        while self._waiting:
+        while self._waiting and self._in_use <= self._places:
             following, _ = self._waiting.popitem(last=False)
             # Done already: it was cancelled a moment ago, and has not come to say so.
             if not following.done():
@@ -137,87 +157,13 @@ class Admission:
 
     def _refuse(self, waited_seconds: float) -> None:
         self._refused += 1
+        in_advance = (
+            "def endpoints have a place from before they run until they commit, roll back or close; "
+            if self._in_advance
+            else ""
+        )
         raise Saturated(
             f"no connection was free within {waited_seconds:.1f} s (places={self._places}, "
-            f"in use={self._in_use}, waiting={len(self._waiting)}); try again later, shorten the "
+            f"in use={self._in_use}, waiting={len(self._waiting)}); {in_advance}try again later, shorten the "
             "transactions, or raise LEDGER_DB_POOL_SIZE"
         )
-
-
-class Busy(Saturated, HTTPException):
-    """
-    A `Saturated` that FastAPI itself answers with 503 and Retry-After.
-
-    A handler for `Saturated` or what it derives from goes before that: those classes come first here.
-    """
-
-    def __init__(self, message: str) -> None:
-        HTTPException.__init__(
-            self,
-            status.HTTP_503_SERVICE_UNAVAILABLE,
-            "all connections to the database are in use; try again later",
-            {"Retry-After": str(_RETRY_AFTER_SECONDS)},
-        )
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class BusyWebSocket(Saturated, WebSocketException):
-    """The same for a websocket: closed with 1013, "try again later"."""
-
-    def __init__(self, message: str) -> None:
-        WebSocketException.__init__(self, status.WS_1013_TRY_AGAIN_LATER, "try again later")
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class Place:
-    """A place that was taken; it can be given back as often as one likes, and counts once."""
-
-    __slots__ = ("_admission",)
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission: Admission | None = admission
-
-    def leave(self) -> None:
-        """Give it back."""
-        admission, self._admission = self._admission, None
-        if admission is not None:
-            admission.leave()
-
-    def keep_until(self, task: "asyncio.Task[None]") -> None:
-        """Give it back when *task* is done, and not before; `leave` does nothing any more."""
-        admission, self._admission = self._admission, None
-        if admission is not None:
-            task.add_done_callback(lambda _: admission.leave())
-
-
-async def admit(connection: HTTPConnection, admission: Admission) -> Place:
-    """
-    Take a place for a request or a websocket.
-
-    Raises:
-        Saturated: As a client of this *connection* can be told of it.
-    """
-    try:
-        await admission.enter()
-    except Saturated as error:
-        raise _told_to(connection, str(error)) from None
-    return Place(admission)
-
-
-def overdue(connection: HTTPConnection) -> Saturated:
-    """Return the same for a place without a connection: the pool gave it to others, who do not ask here."""
-    return _told_to(
-        connection,
-        "a request was let in, and no connection came back to the pool in time; try again later, look for "
-        "session factories and engines that hold connections for long, or raise LEDGER_DB_POOL_SIZE",
-    )
-
-
-def _told_to(connection: HTTPConnection, message: str) -> Saturated:
-    return (BusyWebSocket if connection.scope["type"] == "websocket" else Busy)(message)

@@ -5,23 +5,21 @@ They stand in a file of their own because SQLAlchemy's asyncio half needs greenl
 has ``def`` endpoints need not install.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Annotated, Unpack
 
 from fastapi import Depends, params
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from ledger_db.fastapi.admission import admit, overdue
-from ledger_db.fastapi.ending import is_marked, returns_connection
+from ledger_db.fastapi.ending import is_marked, lend, returns_connection, take_back
+from ledger_db.fastapi.injection import Opener, opener_of
 from ledger_db.fastapi.lifetime import Opened, opened_of
+from ledger_db.fastapi.places import Place
 from ledger_db.transactions import sessions
 from ledger_db.transactions.sessions import NO_OPTIONS, SessionArguments, SessionOptions, async_open_session
-
-_Opener = Callable[[HTTPConnection], AsyncIterator[AsyncSession]]
 
 
 def async_session_dependency(
@@ -29,7 +27,7 @@ def async_session_dependency(
 ) -> params.Depends:
     """Same as `session_dependency`, for ``Annotated[AsyncSession, ...]``."""
     kind = SessionOptions(**options) if options else NO_OPTIONS
-    return params.Depends(_session(name, commit=commit, options=kind), scope="function")
+    return params.Depends(_session(name, commit=commit, options=kind))
 
 
 class AsyncSessionFactory:
@@ -54,7 +52,8 @@ class AsyncSessionFactory:
         Raises:
             Saturated: No connection was free in time; a client hears 503 or, on a websocket, 1013.
         """
-        async with self._admitted(), self._opened.manager.async_session(**options) as session:
+        async with self._opened.manager.async_session(**options) as session:
+            self._lend(session)
             yield session
 
     @asynccontextmanager
@@ -65,18 +64,13 @@ class AsyncSessionFactory:
         Raises:
             Saturated: As in `session`.
         """
-        async with self._admitted(), self._opened.manager.async_begin(**options) as session:
+        async with self._opened.manager.async_begin(**options) as session:
+            self._lend(session)
             yield session
 
-    @asynccontextmanager
-    async def _admitted(self) -> AsyncIterator[None]:
-        place = await admit(self._connection, self._opened.async_admission)
-        try:
-            yield
-        except PoolTimeout as error:
-            raise overdue(self._connection) from error
-        finally:
-            place.leave()
+    def _lend(self, session: AsyncSession) -> None:
+        place = Place(self._opened.async_admission, self._connection)
+        lend(session.sync_session, place, promised=False)
 
 
 @cache
@@ -90,27 +84,28 @@ def async_session_factory_dependency(name: str) -> params.Depends:
 
 
 @cache
-def _session(name: str, *, commit: bool, options: SessionOptions) -> _Opener:
-    async def session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+def _session(name: str, *, commit: bool, options: SessionOptions) -> Opener[AsyncSession]:
+    @asynccontextmanager
+    async def opening(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
         opened = opened_of(connection, name)
-        place = await admit(connection, opened.async_admission)
+        place = Place(opened.async_admission, connection)
         try:
             manager = opened.manager
             async with async_open_session(
                 manager.async_engine, options, kind=manager.session_kind
             ) as session:
+                lend(session.sync_session, place, promised=commit and not options.read_only)
                 yield session
-                # Before the COMMIT; see the synchronous twin.
+                take_back(session.sync_session)
                 if returns_connection(session.sync_session):
-                    place.leave()
-                if commit and not is_marked(session):
+                    place.hand_on()
+                # Nothing to do, and no error, where the endpoint has committed or closed it.
+                if commit and session.in_transaction() and not is_marked(session):
                     await sessions.async_commit(session)
-        except PoolTimeout as error:
-            raise overdue(connection) from error
         finally:
             place.leave()
 
-    return session
+    return opener_of(opening)
 
 
 async def async_session_factory(connection: HTTPConnection) -> AsyncSessionFactory:
@@ -121,21 +116,21 @@ async def async_session_factory(connection: HTTPConnection) -> AsyncSessionFacto
 _READ_ONLY = SessionOptions(read_only=True)
 _SERIALIZABLE = SessionOptions(isolation_level="SERIALIZABLE")
 
-async_session: _Opener = _session("default", commit=True, options=NO_OPTIONS)
-async_manual_session: _Opener = _session("default", commit=False, options=NO_OPTIONS)
-async_read_only_session: _Opener = _session("default", commit=True, options=_READ_ONLY)
-async_serializable_session: _Opener = _session("default", commit=True, options=_SERIALIZABLE)
+async_session: Opener[AsyncSession] = _session("default", commit=True, options=NO_OPTIONS)
+async_manual_session: Opener[AsyncSession] = _session("default", commit=False, options=NO_OPTIONS)
+async_read_only_session: Opener[AsyncSession] = _session("default", commit=True, options=_READ_ONLY)
+async_serializable_session: Opener[AsyncSession] = _session("default", commit=True, options=_SERIALIZABLE)
 
-AsyncSessionDep = Annotated[AsyncSession, Depends(async_session, scope="function")]
+AsyncSessionDep = Annotated[AsyncSession, Depends(async_session)]
 """Committed for you."""
 
-AsyncManualSessionDep = Annotated[AsyncSession, Depends(async_manual_session, scope="function")]
+AsyncManualSessionDep = Annotated[AsyncSession, Depends(async_manual_session)]
 """Rolled back unless the endpoint commits."""
 
-AsyncReadOnlySessionDep = Annotated[AsyncSession, Depends(async_read_only_session, scope="function")]
+AsyncReadOnlySessionDep = Annotated[AsyncSession, Depends(async_read_only_session)]
 """PostgreSQL refuses writes."""
 
-AsyncSerializableSessionDep = Annotated[AsyncSession, Depends(async_serializable_session, scope="function")]
+AsyncSerializableSessionDep = Annotated[AsyncSession, Depends(async_serializable_session)]
 """As if alone.  A conflict is an error here: see `ConnectionManager.async_run` for what repeats it."""
 
 AsyncSessionFactoryDep = Annotated[AsyncSessionFactory, Depends(async_session_factory)]

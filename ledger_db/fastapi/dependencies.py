@@ -11,23 +11,21 @@ may hold one and wait for another: they are refused after ``pool_timeout_seconds
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import cache
 from typing import Annotated, Unpack
 
 from fastapi import Depends, params
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from ledger_db.fastapi.admission import admit, overdue
-from ledger_db.fastapi.ending import end, returns_connection, take_away
+from ledger_db.fastapi.ending import end, lend, take_away, take_back
+from ledger_db.fastapi.injection import Opener, opener_of
 from ledger_db.fastapi.lifetime import manager_of, opened_of
+from ledger_db.fastapi.places import ThreadPlace
 from ledger_db.manager.connection_manager import ConnectionManager
 from ledger_db.transactions.sessions import NO_OPTIONS, SessionArguments, SessionOptions, open_session
-
-_Opener = Callable[[HTTPConnection], AsyncIterator[Session]]
 
 
 def session_dependency(
@@ -48,8 +46,7 @@ def session_dependency(
         options: ``read_only``, ``isolation_level``, ``statement_timeout_seconds``; see `SessionOptions`.
     """
     kind = SessionOptions(**options) if options else NO_OPTIONS
-    # The scope is what puts the COMMIT before the response.
-    return params.Depends(_session(name, commit=commit, options=kind), scope="function")
+    return params.Depends(_session(name, commit=commit, options=kind))
 
 
 class SessionFactory:
@@ -96,35 +93,27 @@ def session_factory_dependency(name: str) -> params.Depends:
 
 
 @cache
-def _session(name: str, *, commit: bool, options: SessionOptions) -> _Opener:
-    # A coroutine opens it, because that needs no I/O; only its end does, and goes to a thread.  As a plain
-    # generator it would go to a thread twice.
-    async def session(connection: HTTPConnection) -> AsyncIterator[Session]:
+def _session(name: str, *, commit: bool, options: SessionOptions) -> Opener[Session]:
+    # On the loop, because to open it needs no I/O; only its end does, and goes to a thread.
+    @asynccontextmanager
+    async def opening(connection: HTTPConnection) -> AsyncIterator[Session]:
         opened = opened_of(connection, name)
-        place = await admit(connection, opened.admission)
+        session = open_session(opened.manager.engine, options, kind=opened.manager.session_kind)
+        place = ThreadPlace(opened.admission, connection)
+        await place.enter()
+        lend(session, place, promised=commit and not options.read_only)
         try:
-            session = open_session(opened.manager.engine, options, kind=opened.manager.session_kind)
-            try:
-                yield session
-            except asyncio.CancelledError:
-                await take_away(session, opened.finishers, place)
-                raise
-            except BaseException:
-                await end(session, opened.finishers, place, commit=False)
-                raise
-            if returns_connection(session):
-                # Before the COMMIT, so that the next one comes while the connection is on its way back: if
-                # nobody waits, the pool closes what it has beyond its size, and has to open it again.  This
-                # one needs no thread of the endpoints any more, so those who wait are not in its way.
-                place.leave()
-            await end(session, opened.finishers, place, commit=commit)
-        except PoolTimeout as error:
-            raise overdue(connection) from error
-        finally:
-            # Unless it is kept until the session has ended.
-            place.leave()
+            yield session
+            take_back(session)
+        except asyncio.CancelledError:
+            await take_away(session, opened.finishers, place)
+            raise
+        except BaseException:
+            await end(session, opened.finishers, place, commit=False)
+            raise
+        await end(session, opened.finishers, place, commit=commit)
 
-    return session
+    return opener_of(opening)
 
 
 async def manager(connection: HTTPConnection) -> ConnectionManager:
@@ -140,21 +129,21 @@ async def session_factory(connection: HTTPConnection) -> SessionFactory:
 _READ_ONLY = SessionOptions(read_only=True)
 _SERIALIZABLE = SessionOptions(isolation_level="SERIALIZABLE")
 
-session: _Opener = _session("default", commit=True, options=NO_OPTIONS)
-manual_session: _Opener = _session("default", commit=False, options=NO_OPTIONS)
-read_only_session: _Opener = _session("default", commit=True, options=_READ_ONLY)
-serializable_session: _Opener = _session("default", commit=True, options=_SERIALIZABLE)
+session: Opener[Session] = _session("default", commit=True, options=NO_OPTIONS)
+manual_session: Opener[Session] = _session("default", commit=False, options=NO_OPTIONS)
+read_only_session: Opener[Session] = _session("default", commit=True, options=_READ_ONLY)
+serializable_session: Opener[Session] = _session("default", commit=True, options=_SERIALIZABLE)
 
-SessionDep = Annotated[Session, Depends(session, scope="function")]
+SessionDep = Annotated[Session, Depends(session)]
 """Committed for you."""
 
-ManualSessionDep = Annotated[Session, Depends(manual_session, scope="function")]
+ManualSessionDep = Annotated[Session, Depends(manual_session)]
 """Rolled back unless the endpoint commits."""
 
-ReadOnlySessionDep = Annotated[Session, Depends(read_only_session, scope="function")]
+ReadOnlySessionDep = Annotated[Session, Depends(read_only_session)]
 """PostgreSQL refuses writes."""
 
-SerializableSessionDep = Annotated[Session, Depends(serializable_session, scope="function")]
+SerializableSessionDep = Annotated[Session, Depends(serializable_session)]
 """As if alone.  A conflict is an error here: only a callable can be repeated, see `ConnectionManager.run`."""
 
 SessionFactoryDep = Annotated[SessionFactory, Depends(session_factory)]

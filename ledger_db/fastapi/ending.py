@@ -9,15 +9,15 @@ comes back.  So it is a task of its own, which nobody cancels, and the request o
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from anyio import CapacityLimiter, to_thread
-from sqlalchemy.exc import IllegalStateChangeError
+from sqlalchemy.exc import IllegalStateChangeError, InvalidRequestError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from ledger_db.event_log import EventLog
-from ledger_db.fastapi.admission import Place
+from ledger_db.fastapi.places import Place
 from ledger_db.redaction import describe
 from ledger_db.transactions import sessions
 
@@ -25,10 +25,18 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from ledger_db.transactions.lent import LentSession
+
 log: EventLog = EventLog(__name__)
 
 _ROLLBACK = "ledger_db.rollback"
 _LOOK_AGAIN_SECONDS = 0.01
+
+_LOST = (
+    "the endpoint closed its session before what it had written was committed, so nothing of it is stored; "
+    "leave the session open, as it is committed when the endpoint returns, or call commit() before it is "
+    "closed, or rollback() if it shall be undone"
+)
 
 
 def mark_rollback(session: "Session | AsyncSession") -> None:
@@ -41,6 +49,26 @@ def is_marked(session: "Session | AsyncSession") -> bool:
     return _ROLLBACK in session.info
 
 
+def lend(session: Session, place: Place, *, promised: bool) -> None:
+    """Have *session* ask at *place* for its connections; *promised* is a COMMIT when it comes back."""
+    lent = cast("LentSession", session)
+    lent.place, lent.promised = place, promised
+
+
+def take_back(session: Session) -> None:
+    """
+    Note that its end is ours from here on.
+
+    Raises:
+        InvalidRequestError: It was closed before what it wrote was committed, and nobody has said that this
+            was to be undone.  An answer of success would be about something that is not there.
+    """
+    lent = cast("LentSession", session)
+    lent.promised = False
+    if lent.lost and not is_marked(session):
+        raise InvalidRequestError(_LOST)
+
+
 def returns_connection(session: Session) -> bool:
     """
     Whether the end of *session* gives a connection back to a pool, where the next one may wait for it.
@@ -48,7 +76,7 @@ def returns_connection(session: Session) -> bool:
     It may have none yet, or none any more.  And without a pool nobody waits: the next one opens a connection
     of its own, beyond what is allowed.
     """
-    begun: Connection | None = getattr(session, "begun", None)
+    begun: Connection | None = cast("LentSession", session).begun
     return begun is not None and not begun.closed and isinstance(begun.engine.pool, QueuePool)
 
 
@@ -87,7 +115,7 @@ class Finishers:
         task = asyncio.create_task(to_thread.run_sync(work, session, limiter=self._limiter))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        place.keep_until(task)
+        task.add_done_callback(lambda _: place.leave())
         try:
             await asyncio.wait((task,))
             task.result()
@@ -113,12 +141,16 @@ async def end(session: Session, finishers: Finishers, place: Place, *, commit: b
     Raises:
         Exception: What `sessions.commit` raises; the session is closed all the same.
     """
+    cast("LentSession", session).promised = False
     if not session.in_transaction():
         session.close()  # there is nothing to tell the server
-    elif commit and not is_marked(session):
-        await finishers.run(_commit_and_close, session, place)
-    else:
-        await finishers.run(Session.close, session, place)
+        place.leave()
+        return
+    # This one needs no thread of the endpoints any more, so those who wait are not in its way.
+    if returns_connection(session):
+        place.hand_on()
+    commit = commit and not is_marked(session)
+    await finishers.run(_commit_and_close if commit else _close, session, place)
 
 
 async def take_away(session: Session, finishers: Finishers, place: Place) -> None:
@@ -137,6 +169,10 @@ def _commit_and_close(session: Session) -> None:
         sessions.commit(session)
     finally:
         session.close()
+
+
+def _close(session: Session) -> None:
+    session.close()
 
 
 def _invalidate(session: Session) -> None:

@@ -210,7 +210,7 @@ def admitting(manager: ConnectionManager, options: AdmissionOptions) -> Opened:
     return Opened(
         manager=manager,
         # Two, because the engines do not share connections.
-        admission=admission(),
+        admission=admission(in_advance=True),
         async_admission=admission(),
         # One for each that has a connection, and one for each that will ask for it at its end: none waits for
         # a thread.

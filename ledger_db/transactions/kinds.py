@@ -13,6 +13,7 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ledger_db.errors import ConfigurationError
+from ledger_db.transactions.lent import LentSession
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,18 +24,15 @@ COMMITTED = "ledger_db.committed"
 _LIMIT_STATEMENTS = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
 
-class ManagedSession(Session):
+class ManagedSession(LentSession):
     """
     An ordinary Session whose `commit` raises `OutcomeUnknown` if that is what it is.
 
     Attributes:
         statement_timeout_seconds: When PostgreSQL cancels a statement of it; None for the server's default.
-
-        begun: The connection of its last transaction; None before the first statement.
     """
 
     statement_timeout_seconds: float | None = None
-    begun: Connection | None = None
 
     def commit(self) -> None:
         """Commit, and note that it was done; see `sessions.commit`."""
@@ -102,10 +100,10 @@ class SessionKind:
         # Imported at the first use: a script without an event loop does not need the memory.
         from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415
 
-        chosen = self.async_session_class or AsyncSession
+        chosen: Any = self.async_session_class or AsyncSession
         # SQLModel's brings its own; that of AsyncSession is Session itself, which says nothing.
         inner: Any = chosen.sync_session_class
-        return chosen, self.managed() if inner is Session else _managed(inner)
+        return _managed_on_loop(chosen), self.managed() if inner is Session else _managed(inner)
 
 
 PLAIN = SessionKind()
@@ -117,6 +115,16 @@ def _managed(session_class: Any) -> type[ManagedSession]:
     if session_class is Session:
         return ManagedSession
     made: type[ManagedSession] = type(f"Managed{session_class.__name__}", (ManagedSession, session_class), {})
+    return made
+
+
+@cache
+def _managed_on_loop(session_class: Any) -> "type[AsyncSession]":
+    from ledger_db.transactions.async_lent import AsyncLentSession  # noqa: PLC0415 - as in `on_loop`
+
+    if issubclass(AsyncLentSession, session_class):
+        return AsyncLentSession
+    made: type[AsyncSession] = type(f"Managed{session_class.__name__}", (AsyncLentSession, session_class), {})
     return made
 
 

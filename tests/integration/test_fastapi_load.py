@@ -110,6 +110,7 @@ def both(one: SessionDep, other: ReadOnlySessionDep) -> Answer:
 @router.websocket("/socket")
 async def socket(websocket: WebSocket, session: AsyncSessionDep) -> None:
     """Need a connection."""
+    await session.execute(QUERY)
     await websocket.accept()
 
 

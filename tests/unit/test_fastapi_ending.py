@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
 
-from ledger_db.fastapi.admission import Admission, Place
+from ledger_db.fastapi.admission import Admission
 from ledger_db.fastapi.ending import Finishers
+from ledger_db.fastapi.places import ThreadPlace
 from tests.support.events import event_of, fields_of
 
 
@@ -33,8 +35,9 @@ class Ending:
 async def start(finishers: Finishers, ending: Ending) -> tuple[Admission, asyncio.Task[None]]:
     """Let a request come to its end."""
     admission = Admission(1, patience_seconds=1)
-    await admission.enter()
-    request = asyncio.create_task(finishers.run(ending, Session(), Place(admission)))
+    place = ThreadPlace(admission, HTTPConnection({"type": "http"}))
+    await place.enter()
+    request = asyncio.create_task(finishers.run(ending, Session(), place))
     return admission, request
 
 
