@@ -74,6 +74,14 @@ def test_the_stream_of_the_fastapi_guide_is_whole(tidy: Sandbox) -> None:
     assert [int(line) for line in answer.text.splitlines()] == list(range(3_000))
 
 
+def test_the_dependency_of_the_fastapi_guide_ends_in_time(tidy: Sandbox) -> None:
+    """What is set before its yield holds for the endpoint, and what comes after it still has the session."""
+    (block,) = (each for each in code_blocks(DOCS / "fastapi.md", "python") if "Depends(audited)" in each)
+    (answer,) = asyncio.run(ask(service_in(block), ("GET", "/audited")))
+
+    assert (answer.status_code, answer.json()) == (200, "seven")
+
+
 def test_the_table_of_problems_is_the_code_s() -> None:
     """Whoever looks a problem up finds its status, and how long to wait."""
     kinds = [kind for kind in vars(problem_kinds).values() if isinstance(kind, problem_kinds.Kind)]

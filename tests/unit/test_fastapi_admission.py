@@ -124,6 +124,22 @@ async def test_a_waiter_cancelled_with_the_place_in_its_hand_passes_it_on() -> N
     assert status(admission) == (0, 0, 0)
 
 
+async def test_who_need_not_wait_is_counted_and_keeps_others_out() -> None:
+    """While more are in than there are places, one that leaves makes room for nobody."""
+    admission = Admission(1, patience_seconds=PATIENT)
+    await admission.enter()
+    admission.overdraw()
+    there = asyncio.create_task(admission.enter())
+    await settle()
+    admission.leave()
+    await settle()
+    assert status(admission) == (1, 1, 0)
+
+    admission.leave()
+    await there
+    assert status(admission) == (1, 0, 0)
+
+
 async def ended(task: Awaitable[object]) -> bool:
     """Whether a task ended by its cancellation."""
     try:

@@ -1,0 +1,175 @@
+"""Is what was answered with 2xx stored, in whichever way an endpoint asks for its session?"""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, HTTPException, Security
+from sqlalchemy import text
+
+from ledger_db import Settings
+from ledger_db.fastapi import AsyncSessionDep, SessionDep, async_session, manager_of, session
+from ledger_db.sandbox import Sandbox
+from tests.support.asgi import serving
+from tests.support.notes_service import INSERT, INSERT_ORPHAN, borrowed, notes_table
+from tests.support.ways import STATEMENTS, WAYS, Half, add_annotated, listed, new_app
+
+OUTCOMES = pytest.mark.parametrize(("kind", "outcome"), [("good", (201, [1])), ("orphan", (409, []))])
+SCOPES = pytest.mark.parametrize("scope", [None, "function", "request"])
+
+
+@pytest.fixture
+def notes(box: Sandbox) -> Iterator[Callable[[], list[int]]]:
+    """A table, and a look into it from outside of the service."""
+    with notes_table(box) as look:
+        yield look
+
+
+async def outcome_of(app: FastAPI, path: str, notes: Callable[[], list[int]]) -> tuple[int, list[int]]:
+    """Return the status of a request, and what is stored afterwards."""
+    async with serving(app) as service:
+        answer = await service.client.get(path)
+        assert borrowed(manager_of(app)) == 0
+    return (answer.status_code, notes())
+
+
+@OUTCOMES
+@pytest.mark.parametrize("place", ["default", "annotated"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_it_is_stored_before_the_answer_or_it_is_no_success(
+    direct: Settings,
+    driver: str,
+    notes: Callable[[], list[int]],
+    way: str,
+    place: str,
+    kind: str,
+    outcome: Any,
+) -> None:
+    """A COMMIT that fails is an answer, whichever of FastAPI's words the session was asked for with."""
+    app, half = new_app(direct, driver), Half(driver)
+    add_annotated(app, half, WAYS[way](half))
+
+    assert await outcome_of(app, f"/{place}/{kind}", notes) == outcome
+
+
+@OUTCOMES
+@pytest.mark.parametrize("where", ["route", "router", "inclusion", "app", "mounted"])
+async def test_so_is_what_a_dependency_in_a_list_has_written(
+    direct: Settings, driver: str, notes: Callable[[], list[int]], where: str, kind: str, outcome: Any
+) -> None:
+    """A dependency whose value nobody takes is committed in time too."""
+    assert await outcome_of(listed(direct, driver, where, STATEMENTS[kind]), "/", notes) == outcome
+
+
+@OUTCOMES
+async def test_so_is_what_an_override_has_written(
+    direct: Settings, driver: str, notes: Callable[[], list[int]], kind: str, outcome: Any
+) -> None:
+    """A dependency that a test has put in another's place may take our sessions itself."""
+    app, half = new_app(direct, driver), Half(driver)
+
+    def nobody() -> None:
+        """Give nothing."""
+
+    app.add_api_route("/", half.writer(Depends(nobody), STATEMENTS[kind]), status_code=201)
+    app.dependency_overrides[nobody] = half.giver(Depends(half.session))
+
+    assert await outcome_of(app, "/", notes) == outcome
+
+
+@SCOPES
+@pytest.mark.parametrize(("last", "outcome"), [(INSERT, (201, [1, 2])), (INSERT_ORPHAN, (409, []))])
+async def test_an_audit_that_is_written_at_the_end_is_part_of_the_transaction(
+    direct: Settings, driver: str, notes: Callable[[], list[int]], scope: Any, last: Any, outcome: Any
+) -> None:
+    """A dependency of one's own with yield ends before the session that it takes, whatever its scope."""
+    app, half = new_app(direct, driver), Half(driver)
+    audit = half.unit_of_work(Depends(half.session), then=lambda taken: taken.execute(last, {"id": 2}))
+    audited = [Depends(audit, scope=scope)]
+    write = half.writer(Depends(half.session), INSERT)
+    app.add_api_route("/", write, status_code=201, dependencies=audited)
+
+    assert await outcome_of(app, "/", notes) == outcome
+
+
+@OUTCOMES
+@SCOPES
+async def test_a_unit_of_work_may_commit_by_itself(
+    direct: Settings, driver: str, notes: Callable[[], list[int]], scope: Any, kind: str, outcome: Any
+) -> None:
+    """Its COMMIT comes before the answer, over a session that nobody else commits."""
+    app, half = new_app(direct, driver), Half(driver)
+    unit = half.unit_of_work(Depends(half.manual_session), then=lambda taken: taken.commit())
+    outer = half.unit_of_work(Depends(unit))
+    app.add_api_route(
+        "/", half.writer(Depends(outer, scope=scope), STATEMENTS[kind]), status_code=201, response_model=None
+    )
+
+    assert await outcome_of(app, "/", notes) == outcome
+
+
+@SCOPES
+async def test_a_dependency_of_ones_own_hears_what_the_endpoint_raised(
+    direct: Settings, notes: Callable[[], list[int]], scope: Any
+) -> None:
+    """A tenant that is set before the endpoint is set for it, and what failed is undone for all of them."""
+    heard: list[str] = []
+
+    async def tenant(taken: AsyncSessionDep) -> Any:
+        await taken.execute(text("SELECT set_config('notes.tenant', 'seven', true)"))
+        try:
+            yield taken
+        except HTTPException as error:
+            heard.append(f"{error.status_code} {taken.in_transaction()}")
+            raise
+
+    app = new_app(direct, "asyncpg")
+
+    @app.get("/")
+    async def endpoint(taken: Annotated[Any, Depends(tenant, scope=scope)]) -> None:
+        heard.append((await taken.execute(text("SELECT current_setting('notes.tenant')"))).scalar_one())
+        await taken.execute(INSERT, {"id": 1})
+        raise HTTPException(418)
+
+    assert await outcome_of(app, "/", notes) == (418, [])
+    assert heard == ["seven", "418 True"]
+
+
+async def test_one_request_has_one_session_of_a_kind(direct: Settings) -> None:
+    """However many words for it: an endpoint and what it depends on share their transaction."""
+    app = new_app(direct, "psycopg2")
+
+    @app.get("/")
+    def same(
+        one: SessionDep,
+        bare: Annotated[Any, Depends(session)],
+        scoped: Annotated[Any, Depends(session, scope="function")],
+        late: Annotated[Any, Depends(session, scope="request")],
+        secured: Annotated[Any, Security(session, scopes=["notes"])],
+    ) -> list[bool]:
+        return [one is other for other in (bare, scoped, late, secured)]
+
+    @app.get("/loop")
+    async def same_on_loop(
+        one: AsyncSessionDep, scoped: Annotated[Any, Depends(async_session, scope="function")]
+    ) -> list[bool]:
+        return [one is scoped]
+
+    async with serving(app) as service:
+        for _ in range(2):
+            assert (await service.client.get("/")).json() == [True] * 4
+            assert (await service.client.get("/loop")).json() == [True]
+
+
+async def test_a_session_of_its_own_is_one(direct: Settings, notes: Callable[[], list[int]]) -> None:
+    """use_cache=False is another transaction, as FastAPI promises: undone or stored by itself."""
+    app = new_app(direct, "psycopg2")
+
+    @app.get("/")
+    def apart(one: SessionDep, other: Annotated[Any, Depends(session, use_cache=False)]) -> bool:
+        one.execute(INSERT, {"id": 1})
+        other.execute(INSERT, {"id": 2})
+        other.rollback()
+        return one is other
+
+    assert await outcome_of(app, "/", notes) == (200, [1])
