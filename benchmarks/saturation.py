@@ -6,6 +6,10 @@ What happens when many ask at once?  The same endpoints, with ledger_db's sessio
 200 requests at the same moment, a pool of 5+10, 5 seconds of patience, endpoints with a response model.  A
 ``def`` endpoint needs a thread to run in and another one to have its answer validated; those that wait for a
 connection in a thread take it from those that have one.
+
+Then as many requests that commit and wait for something else, and meanwhile a thousand quick ones: a request
+that has committed is in nobody's way.  ``def`` endpoints that wait are as many as there are threads; the quick
+ones beside them need none.
 """
 
 import argparse
@@ -26,6 +30,10 @@ from ledger_db.sandbox import Sandbox
 
 PATIENCE_SECONDS = 5.0
 SIZES = {"pool_size": 5, "max_overflow": 10}
+WAIT_SECONDS = 5.0
+THREADS = 40
+QUICK = 1_000
+QUICK_AT_ONCE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,18 @@ def create_ours() -> FastAPI:
     async def read_async(session: AsyncSessionDep) -> Answer:
         return Answer(number=(await session.execute(QUERY)).scalar_one())
 
+    @app.get("/sync/waiting")
+    def wait(session: SessionDep) -> None:
+        session.execute(QUERY)
+        session.commit()
+        time.sleep(WAIT_SECONDS)
+
+    @app.get("/async/waiting")
+    async def wait_async(session: AsyncSessionDep) -> None:
+        await session.execute(QUERY)
+        await session.commit()
+        await asyncio.sleep(WAIT_SECONDS)
+
     return app
 
 
@@ -92,6 +112,22 @@ async def fire(app: FastAPI, path: str, clients: int) -> Result:
     )
 
 
+async def fire_beside(app: FastAPI, path: str, waiting: int) -> bool:
+    """Send quick requests while others wait, print a line for each, and return whether all were answered."""
+    crowd = asyncio.create_task(fire(app, path, waiting))
+    await asyncio.sleep(WAIT_SECONDS / 5)  # until they have committed
+    volleys = [await fire(app, "/async", QUICK_AT_ONCE) for _ in range(QUICK // QUICK_AT_ONCE)]
+    quick = Result(
+        answered=sum(each.answered for each in volleys),
+        asked=QUICK,
+        seconds=sorted(seconds for each in volleys for seconds in each.seconds),
+        total_seconds=sum(each.total_seconds for each in volleys),
+    )
+    waited = await crowd
+    print(f"{path[1:]:20} {waited}\n{'quick meanwhile':20} {quick}")
+    return waited.answered == waiting and quick.answered == QUICK
+
+
 async def compare(box: Sandbox, clients: int) -> bool:
     """Print a line for each of the four, and return whether ours answered everything."""
     bare = create_bare(box, {**SIZES, "pool_timeout": PATIENCE_SECONDS}, scope="request")
@@ -104,6 +140,8 @@ async def compare(box: Sandbox, clients: int) -> bool:
                 result = await fire(app, path, clients)
                 print(f"{path[1:]:6} {name:13} {result}")
                 good = good and (app is bare or result.answered == clients)
+        for path, waiting in (("/async/waiting", clients), ("/sync/waiting", THREADS)):
+            good = await fire_beside(ours, path, waiting) and good
     return good
 
 
