@@ -8,8 +8,8 @@ What happens when many ask at once?  The same endpoints, with ledger_db's sessio
 connection in a thread take it from those that have one.
 
 Then as many requests that commit and wait for something else, and meanwhile a thousand quick ones: a request
-that has committed is in nobody's way.  ``def`` endpoints that wait are as many as there are threads; the quick
-ones beside them need none.
+that has committed is in nobody's way.  ``def`` endpoints that wait are as many as there are threads, and the
+quick ones beside them need none.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """What becomes of a request whose endpoint has committed, undone or closed its session by itself?"""
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -83,8 +84,12 @@ async def test_what_comes_after_the_request_is_told_to_take_a_factory(
         """Let the answer leave."""
 
     async with serving(app) as service:
-        with pytest.raises(InvalidRequestError, match=TAKE_A_FACTORY):
+        with pytest.raises((InvalidRequestError, ExceptionGroup)) as told:
             await service.get(f"/{driver}/{later}", on_send)
+
+    # An older Starlette streams in a group of tasks.
+    error = told.value.exceptions[0] if isinstance(told.value, ExceptionGroup) else told.value
+    assert re.search(TAKE_A_FACTORY, str(error))
 
 
 async def test_a_manager_may_be_given_to_a_lifespan_that_starts_again(direct: Settings) -> None:
