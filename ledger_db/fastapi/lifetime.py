@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Lifespan
 
 from ledger_db.errors import ConfigurationError
+from ledger_db.fastapi import overriding
 from ledger_db.fastapi.admission import Admission, AdmissionOptions
 from ledger_db.fastapi.ending import Finishers
 from ledger_db.manager.connection_manager import ConnectionManager
@@ -61,14 +62,11 @@ class _Known:
     What requests to one application can find; replaced as a whole.
 
     Attributes:
-        in_front: What goes before all else.
-
         own: What its starts have opened, the latest first.
 
         above: The same of applications that it is mounted in.
     """
 
-    in_front: Mapping[str, Opened] | None = None
     own: tuple[Mapping[str, Opened], ...] = ()
     above: tuple[Mapping[str, Opened], ...] = ()
 
@@ -142,6 +140,9 @@ def manager_of(connection: HTTPConnection | Starlette, name: str = "default") ->
 
 def opened_of(connection: HTTPConnection | Starlette, name: str = "default") -> Opened:
     """Same as `manager_of`, with what surrounds the manager."""
+    instead = overriding.instead_of(_asked(connection), name)
+    if instead is not None:
+        return instead
     for opened in _sources(connection):
         if name in opened:
             return opened[name]
@@ -155,7 +156,7 @@ def opened_of(connection: HTTPConnection | Starlette, name: str = "default") -> 
 
 def all_opened(connection: HTTPConnection | Starlette) -> Mapping[str, Opened] | None:
     """Return every open manager by its name; None if no lifespan of ours ran, or it is over."""
-    merged: dict[str, Opened] = {}
+    merged = dict(overriding.all_instead(_asked(connection)))
     for opened in _sources(connection):
         merged = {**opened, **merged}
     return merged or None
@@ -163,14 +164,10 @@ def all_opened(connection: HTTPConnection | Starlette) -> Mapping[str, Opened] |
 
 def _sources(connection: HTTPConnection | Starlette) -> Iterator[Mapping[str, Opened]]:
     """Iterate over what was opened, beginning with what goes before the rest."""
-    if isinstance(connection, Starlette):
-        known, carried = _known(connection), None
-    else:
-        known = _known(connection.scope.get("app"))
+    known, carried = _known(_asked(connection)), None
+    if not isinstance(connection, Starlette):
         # The server carries this everywhere: into an application mounted late, or behind middleware.
         carried = connection.scope.get("state", _EMPTY).get(_KEY)
-    if known.in_front is not None:
-        yield known.in_front
     # What is carried belongs to the start that serves this very request, where an application runs twice at
     # once.  But one that is mounted may have been started by hand: then what is carried is not its own.
     if carried is not None and (not known.own or any(each is carried for each in known.own)):
@@ -179,6 +176,10 @@ def _sources(connection: HTTPConnection | Starlette) -> Iterator[Mapping[str, Op
     yield from known.above
     if carried is not None:
         yield carried
+
+
+def _asked(connection: HTTPConnection | Starlette) -> Starlette | None:
+    return connection if isinstance(connection, Starlette) else connection.scope.get("app")
 
 
 def _known(app: Starlette | None) -> _Known:
@@ -216,19 +217,6 @@ def admitting(manager: ConnectionManager, options: AdmissionOptions) -> Opened:
         # a thread.
         finishers=Finishers(2 * capacity),
     )
-
-
-@contextmanager
-def known_to(app: Starlette, opened: Mapping[str, Opened]) -> Iterator[None]:
-    """Let requests to *app* find the managers in *opened* before all others, for as long as the block."""
-    before = [(each, _known(each).in_front) for each in _with_mounted(app)]
-    for each, _ in before:
-        _change(each, in_front=opened)
-    try:
-        yield
-    finally:
-        for each, previous in before:
-            _change(each, in_front=previous)
 
 
 @contextmanager

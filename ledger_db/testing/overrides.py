@@ -1,16 +1,20 @@
 """Requests to a FastAPI service that use the manager of a test."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from starlette.applications import Starlette
+
+from ledger_db.errors import ConfigurationError
 from ledger_db.fastapi.admission import AdmissionOptions
-from ledger_db.fastapi.lifetime import admitting, all_opened, known_to
+from ledger_db.fastapi.lifetime import admitting
+from ledger_db.fastapi.overriding import overridden
+from ledger_db.testing.isolation import IsolatedManager
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ledger_db.fastapi.lifetime import Opened
     from ledger_db.manager.connection_manager import ConnectionManager
 
 
@@ -25,35 +29,24 @@ def override_manager(
     is not replaced, so it is tested too, and ``app.dependency_overrides`` is free for you.  The lifespan of
     *app* may have started, may start in the block, or never.
 
+    A request that does not come through *app* would use a real manager.  While *manager* is an isolated one,
+    it hears a `ConfigurationError` instead.
+
     Args:
-        app: The application; those that are mounted in it are included.
+        app: The application; all that is reached through it is included, however it is nested.
 
         manager: An open one, isolated as a rule.
 
         name: Whose place it takes, as given to `lifespan`.
+
+    Raises:
+        ConfigurationError: *app* is what is wrapped around an application.
     """
+    if not isinstance(app, Starlette):
+        raise ConfigurationError(
+            f"override_manager() was given a {type(app).__name__}; give it the FastAPI application itself: "
+            "what is wrapped around that one may stay"
+        )
     opened = {name: admitting(manager, AdmissionOptions())}
-    with _in_front(app, opened), _in_front_after_start(app, opened):
+    with overridden(app, opened, leaves_nothing=isinstance(manager, IsolatedManager)):
         yield
-
-
-def _in_front(app: "FastAPI", opened: "dict[str, Opened]") -> AbstractContextManager[None]:
-    return known_to(app, {**(all_opened(app) or {}), **opened})
-
-
-@contextmanager
-def _in_front_after_start(app: "FastAPI", opened: "dict[str, Opened]") -> Iterator[None]:
-    """Let a start that comes later not take the place back."""
-    original = app.router.lifespan_context
-
-    @asynccontextmanager
-    async def lifespan(started: Any) -> AsyncIterator[Any]:
-        async with original(started) as state:
-            with _in_front(app, opened):
-                yield state
-
-    app.router.lifespan_context = lifespan
-    try:
-        yield
-    finally:
-        app.router.lifespan_context = original
