@@ -114,7 +114,9 @@ def _begin(connection: Connection) -> None:
     if reads_only != connection.info.get(_READS_ONLY, False):
         connection.info[_READS_ONLY] = reads_only
         connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if reads_only else 'OFF'}")
-    if options.get("isolation_level") != "AUTOCOMMIT":
+    # A test that leaves nothing behind has begun one, which this is a part of.
+    driver: Any = connection.connection.driver_connection
+    if options.get("isolation_level") != "AUTOCOMMIT" and not driver.in_transaction:
         # Readers do not wait for a writer, nor does a writer wait for them.
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 

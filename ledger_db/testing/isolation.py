@@ -1,11 +1,13 @@
 """A manager for one test: what it writes to the database is undone."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from ledger_db.errors import ConfigurationError
 from ledger_db.manager.view import ManagerView
+from ledger_db.testing.home import Home
 from ledger_db.testing.undone import AsyncUndone, Undone
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class IsolatedManager(ManagerView):
 
     def isolate(self) -> None:
         """Begin to undo what `engine` does."""
-        self._undone = Undone(super().engine)
+        self._undone = Undone(super().engine, Home())
 
     def undo(self) -> None:
         """Undo what `engine` did."""
@@ -73,9 +75,9 @@ class IsolatedManager(ManagerView):
         if undone is not None:
             undone.close()
 
-    def async_isolate(self) -> None:
-        """Begin to undo what `async_engine` does."""
-        self._async_undone = AsyncUndone(super().async_engine)
+    def async_isolate(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to undo what `async_engine` does, on *loop* and on no other."""
+        self._async_undone = AsyncUndone(super().async_engine, loop)
 
     async def async_undo(self) -> None:
         """Undo what `async_engine` did, on the event loop that used it."""
@@ -109,7 +111,7 @@ def isolated(manager: "ConnectionManager") -> Iterator[IsolatedManager]:
 async def async_isolated(manager: "ConnectionManager") -> AsyncIterator[IsolatedManager]:
     """Same as `isolated`, for `async_engine` too."""
     with isolated(manager) as one:
-        one.async_isolate()
+        one.async_isolate(asyncio.get_running_loop())
         try:
             yield one
         finally:

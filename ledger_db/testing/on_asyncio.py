@@ -5,6 +5,7 @@ One fixture for each scope that a loop may have: a connection can be used and cl
 it has to be the one that the test runs on.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any, Literal
@@ -16,9 +17,9 @@ Scope = Literal["function", "class", "module", "package", "session"]
 
 def _exits(scope: Scope) -> Any:
     @pytest_asyncio.fixture(loop_scope=scope, name=f"_ledger_db_exits_{scope}")
-    async def exits() -> AsyncIterator[AsyncExitStack]:
+    async def exits() -> AsyncIterator[tuple[AsyncExitStack, asyncio.AbstractEventLoop]]:
         async with AsyncExitStack() as stack:
-            yield stack
+            yield stack, asyncio.get_running_loop()
 
     return exits
 

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import asyncio
+    from typing import TypeAlias
+
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from ledger_db.settings import Settings
     from ledger_db.testing.faults import Faults
     from ledger_db.testing.isolation import IsolatedManager
+
+    OnLoop: TypeAlias = tuple[AsyncExitStack, asyncio.AbstractEventLoop]
 
 _environment = pytest.StashKey[dict[str, str]]()
 """What has to be set while the manager is opened."""
@@ -107,21 +112,23 @@ def ledger_db_session(ledger_db_isolated: "IsolatedManager") -> "Iterator[Sessio
 
 @pytest.fixture
 def ledger_db_async_isolated(
-    ledger_db_isolated: "IsolatedManager", _ledger_db_exits: AsyncExitStack
+    ledger_db_isolated: "IsolatedManager", _ledger_db_exits: "OnLoop"
 ) -> "IsolatedManager":
     """Same as `ledger_db_isolated`, and what its `async_engine` writes is undone too."""
-    ledger_db_isolated.async_isolate()
-    _ledger_db_exits.push_async_callback(ledger_db_isolated.async_undo)
+    exits, loop = _ledger_db_exits
+    ledger_db_isolated.async_isolate(loop)
+    exits.push_async_callback(ledger_db_isolated.async_undo)
     return ledger_db_isolated
 
 
 @pytest.fixture
 def ledger_db_async_session(
-    ledger_db_async_isolated: "IsolatedManager", _ledger_db_exits: AsyncExitStack
+    ledger_db_async_isolated: "IsolatedManager", _ledger_db_exits: "OnLoop"
 ) -> "AsyncSession":
     """An asynchronous session of `ledger_db_async_isolated`."""
     session = ledger_db_async_isolated.async_session()
-    _ledger_db_exits.push_async_callback(session.close)
+    exits, _ = _ledger_db_exits
+    exits.push_async_callback(session.close)
     return session
 
 
@@ -147,10 +154,10 @@ def ledger_db_faults(ledger_db_sandbox: "Sandbox", ledger_db_settings: "Settings
 # An ordinary function that looks for the asynchronous one: those who have no plugin for event loops must not
 # meet an asynchronous fixture, and those who have two must get the one that runs the test.
 @pytest.fixture
-def _ledger_db_exits(request: pytest.FixtureRequest, ledger_db_isolated: object) -> AsyncExitStack:
-    """What has to be ended on the test's event loop, before `ledger_db_isolated` is."""
+def _ledger_db_exits(request: pytest.FixtureRequest, ledger_db_isolated: object) -> "OnLoop":
+    """What has to be ended on the test's event loop, before `ledger_db_isolated` is; and that loop."""
     marker = request.node.get_closest_marker("asyncio")
-    exits: AsyncExitStack
+    exits: OnLoop
     if marker is None and "anyio_backend" in request.fixturenames:
         exits = request.getfixturevalue("_ledger_db_exits_anyio")
     elif request.config.pluginmanager.hasplugin("asyncio"):
@@ -165,10 +172,18 @@ def _ledger_db_exits(request: pytest.FixtureRequest, ledger_db_isolated: object)
 
 
 @pytest.fixture
-async def _ledger_db_exits_anyio() -> AsyncIterator[AsyncExitStack]:
+async def _ledger_db_exits_anyio(anyio_backend_name: str) -> AsyncIterator["OnLoop"]:
     """For tests that anyio runs."""
+    import asyncio  # noqa: PLC0415 - as the module says
+
+    if anyio_backend_name != "asyncio":
+        pytest.fail(
+            f"the drivers of ledger_db need asyncio, and this test runs on {anyio_backend_name}; make the "
+            'fixture anyio_backend return "asyncio"',
+            pytrace=False,
+        )
     async with AsyncExitStack() as exits:
-        yield exits
+        yield exits, asyncio.get_running_loop()
 
 
 def _loop_scope(request: pytest.FixtureRequest, marker: pytest.Mark | None) -> str:

@@ -6,33 +6,45 @@ Each is the same of a savepoint, and does what a savepoint does not do by itself
     BEGIN       nothing more; a read-only transaction refuses writes
     COMMIT      checks deferred constraints; ends what was set for the transaction alone
     ROLLBACK    nothing more: the server takes back what was set since the savepoint
+
+A connection under AUTOCOMMIT has none of the three, and a savepoint for each statement.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from sqlalchemy import event
+
 from ledger_db.errors import ConfigurationError
+from ledger_db.testing.autocommit import ISOLATION, has_autocommit, refuse_inside_another
 from ledger_db.testing.constraints import check_on_postgres, check_on_sqlite
+from ledger_db.testing.home import Home
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.engine import Dialect
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import PoolProxiedConnection
+
+_EXECUTING = ("do_execute", "do_executemany", "do_execute_no_params")
 
 
 class Savepoints:
     """
-    Takes the place of three methods of a dialect.
+    Takes the place of some methods of a dialect.
 
     Args:
-        is_postgres: Whether it is PostgreSQL's, else SQLite's.
+        real: The dialect of the engine whose connection is shared.
+
+        home: The event loop that the connection belongs to.
     """
 
-    def __init__(self, *, is_postgres: bool) -> None:
-        self._is_postgres = is_postgres
+    def __init__(self, real: "Dialect", home: Home) -> None:
+        self._real = real
+        self._home = home
+        self._is_postgres = real.name == "postgresql"
         self._refuse_writes = (
             "SET LOCAL transaction_read_only = on" if self._is_postgres else "PRAGMA query_only = ON"
         )
@@ -40,58 +52,111 @@ class Savepoints:
         # By what a checkout gives, as all of them share the connection behind it.
         self._names: WeakKeyDictionary[PoolProxiedConnection, str] = WeakKeyDictionary()
         self._read_only: WeakKeyDictionary[PoolProxiedConnection, bool] = WeakKeyDictionary()
+        self._autocommit: WeakKeyDictionary[PoolProxiedConnection, bool] = WeakKeyDictionary()
         self._open: list[str] = []
         self._timeout: str | None = None
+
+    def take_over(self, engine: "Engine") -> None:
+        """Change *engine* and its dialect, which must belong to nobody else."""
+        self.replace_methods(engine.dialect)
+        event.listen(engine, "begin", self.prepare)
 
     def replace_methods(self, dialect: "Dialect") -> None:
         """Change *dialect*, which must belong to nobody else."""
         replaced = {"do_begin": self.begin, "do_commit": self.commit, "do_rollback": self.rollback}
+        executing = {name: self._executing(getattr(self._real, name)) for name in _EXECUTING}
         # There is one transaction, and nobody beside it: no isolation level would show.
-        ignored = ("set_isolation_level", "reset_isolation_level", "set_readonly", "set_deferrable")
-        vars(dialect).update({**replaced, **dict.fromkeys(ignored, _ignore)})
+        vars(dialect).update({**replaced, **executing, **dict.fromkeys(ISOLATION, _ignore)})
 
     def remember_settings(self, connection: "Connection") -> None:
         """Learn from the transaction around everything what a new transaction starts with."""
         if self._is_postgres:
-            self._timeout = connection.exec_driver_sql("SHOW statement_timeout").scalar_one()
+            # Past the engine, whose listeners wait for the statements of the code under test.
+            with _cursor(connection.connection) as cursor:
+                cursor.execute("SHOW statement_timeout")
+                self._timeout = cursor.fetchone()[0]
 
     def prepare(self, connection: "Connection") -> None:
         """Before BEGIN: note what is asked of the transaction."""
-        options = connection.get_execution_options()
-        self._read_only[connection.connection] = bool(options.get("postgresql_readonly"))
+        options, proxied = connection.get_execution_options(), connection.connection
+        self._read_only[proxied] = bool(options.get("postgresql_readonly"))
+        self._autocommit[proxied] = has_autocommit(connection, self._real)
 
     def begin(self, connection: "PoolProxiedConnection") -> None:
         """Instead of BEGIN."""
-        name = f"ledger_db_{next(self._numbers)}"
-        with _cursor(connection) as cursor:
-            cursor.execute(f"SAVEPOINT {name}")
-            self._names[connection] = name
-            self._open.append(name)
-            if self._read_only.get(connection):
-                cursor.execute(self._refuse_writes)
+        self._home.refuse_elsewhere()
+        if not self._autocommit.get(connection):
+            with _cursor(connection) as cursor:
+                self._names[connection] = self._save(cursor)
+                if self._read_only.get(connection):
+                    cursor.execute(self._refuse_writes)
 
     def commit(self, connection: "PoolProxiedConnection") -> None:
         """Instead of COMMIT; one that fails has rolled back, as there."""
-        name = self._names.pop(connection)
+        self._home.refuse_elsewhere()
+        name = self._names.pop(connection, "")
+        if not name:
+            return
         self._refuse_overlap(name)
         with _cursor(connection) as cursor:
             if self._read_only.get(connection):
                 # No transaction of PostgreSQL becomes writable again, but going back makes it forget.
                 self._roll_back(cursor, name)
-                return
-            try:
-                self._check(cursor)
-            except Exception:
-                self._roll_back(cursor, name)
-                raise
-            self._release(cursor, name)
+            else:
+                self._commit(cursor, name)
 
     def rollback(self, connection: "PoolProxiedConnection") -> None:
         """Instead of ROLLBACK."""
         name = self._names.pop(connection, "")
-        if name in self._open:
+        # On another event loop nothing can be done, and nothing has to be: all is undone at the end.
+        if name in self._open and self._home.is_here:
             with _cursor(connection) as cursor:
                 self._roll_back(cursor, name)
+
+    def _executing(self, execute: Callable[..., None]) -> Callable[..., None]:
+        def execute_at_home(cursor: Any, statement: str, *rest: Any) -> None:
+            self._home.refuse_elsewhere()
+            connection = getattr(rest[-1] if rest else None, "root_connection", None)
+            if connection is None or not self._autocommit.get(connection.connection):
+                execute(cursor, statement, *rest)
+            else:
+                self._execute_alone(
+                    connection.connection, lambda: execute(cursor, statement, *rest), statement
+                )
+
+        return execute_at_home
+
+    def _execute_alone(
+        self, connection: "PoolProxiedConnection", execute: Callable[[], None], statement: str
+    ) -> None:
+        if self._open:
+            refuse_inside_another(statement)
+        if not self._is_postgres:
+            # There a statement that fails takes back itself alone.
+            execute()
+            return
+        with _cursor(connection) as cursor:
+            name = self._save(cursor)
+            try:
+                execute()
+            except BaseException:
+                self._roll_back(cursor, name)
+                raise
+            self._commit(cursor, name)
+
+    def _save(self, cursor: Any) -> str:
+        name = f"ledger_db_{next(self._numbers)}"
+        cursor.execute(f"SAVEPOINT {name}")
+        self._open.append(name)
+        return name
+
+    def _commit(self, cursor: Any, name: str) -> None:
+        try:
+            self._check(cursor)
+        except Exception:
+            self._roll_back(cursor, name)
+            raise
+        self._release(cursor, name)
 
     def _roll_back(self, cursor: Any, name: str) -> None:
         cursor.execute(f"ROLLBACK TO SAVEPOINT {name}")

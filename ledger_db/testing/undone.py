@@ -3,21 +3,28 @@ An engine whose every transaction is undone in the end.
 
 All its connections share one connection of the real engine, and one transaction on it.  For the code that
 uses it nothing is different: it begins, commits, rolls back, uses savepoints, and sees what it has committed.
+What somebody listens for on the real engine is heard here too.
 """
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, Engine
 from sqlalchemy.util import greenlet_spawn
 
+from ledger_db.testing.autocommit import has_autocommit, leave_isolation
+from ledger_db.testing.home import Home
+from ledger_db.testing.listeners import pass_on
+from ledger_db.testing.one_connection import PoolOfOneConnection
 from ledger_db.testing.savepoints import Savepoints
 from ledger_db.transactions.meaning import is_lost
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.pool import ConnectionPoolEntry
 
 
 class Undone:
@@ -27,30 +34,36 @@ class Undone:
     Args:
         real: Where the one connection comes from, when it is needed first.
 
+        home: The event loop that it belongs to.
+
     Attributes:
         engine: What the code under test uses.
     """
 
-    def __init__(self, real: Engine) -> None:
+    def __init__(self, real: Engine, home: Home) -> None:
         self._real = real
+        self._home = home
         self._outer: Connection | None = None
-        self._savepoints = Savepoints(is_postgres=real.dialect.name == "postgresql")
+        self._restore_isolation: Callable[[], None] = lambda: None
+        self._savepoints = Savepoints(real.dialect, home)
         dialect = copy.copy(real.dialect)
-        self._savepoints.replace_methods(dialect)
         self.engine: Engine = Engine(
-            _OneConnection(self._connect, dialect=dialect, reset_on_return=None),
+            PoolOfOneConnection(self._borrow, dialect=dialect),
             dialect,
             real.url,
             echo=real.echo,
             hide_parameters=real.hide_parameters,
+            execution_options=dict(real.get_execution_options()),
         )
-        event.listen(self.engine, "begin", self._savepoints.prepare)
+        pass_on(self.engine, to=real)
+        self._savepoints.take_over(self.engine)
 
     def close(self) -> None:
         """Roll back, and give the connection back."""
         outer, self._outer = self._outer, None
         if outer is None:
             return
+        self._restore_isolation()
         with outer:
             try:
                 outer.rollback()
@@ -59,20 +72,23 @@ class Undone:
                 if not is_lost(error):
                     raise
 
-    def _connect(self) -> Any:
+    def _borrow(self) -> "tuple[DBAPIConnection, dict[Any, Any]]":
+        self._home.refuse_elsewhere()
         if self._outer is None:
-            self._outer = self._real.connect()
+            self._outer = _connected(self._real)
             self._outer.begin()
-            self._learn()
-        return self._outer.connection.dbapi_connection
+            self._learn(self._outer)
+        borrowed = self._outer.connection
+        return cast("DBAPIConnection", borrowed.dbapi_connection), borrowed.info
 
-    def _learn(self) -> None:
-        assert self._outer is not None
+    def _learn(self, outer: Connection) -> None:
         # What a dialect knows of its server it learns at its first connection, which may have been this one.
-        dialect = self.engine.dialect
-        vars(dialect).update(vars(self._real.dialect))
-        self._savepoints.replace_methods(dialect)
-        self._savepoints.remember_settings(self._outer)
+        vars(self.engine.dialect).update(vars(self._real.dialect))
+        self._savepoints.replace_methods(self.engine.dialect)
+        self._savepoints.remember_settings(outer)
+        # An isolation level of the whole engine is set by a listener of the real one, which is heard here.
+        connection = outer.connection.dbapi_connection
+        self._restore_isolation = leave_isolation(self._real.dialect, connection)
 
 
 class AsyncUndone:
@@ -81,12 +97,16 @@ class AsyncUndone:
 
     Args:
         real: Where the one connection comes from.
+
+        loop: Where it is used.
     """
 
-    def __init__(self, real: "AsyncEngine") -> None:
+    def __init__(self, real: "AsyncEngine", loop: "asyncio.AbstractEventLoop") -> None:
         from sqlalchemy.ext.asyncio import AsyncEngine  # noqa: PLC0415 - memory for those who use it
 
-        self._half = Undone(real.sync_engine)
+        # SQLite's driver asks a thread, and serves whichever loop asks.
+        on_any_loop = real.dialect.name == "sqlite"
+        self._half = Undone(real.sync_engine, Home(None if on_any_loop else loop))
         self.engine: AsyncEngine = AsyncEngine(self._half.engine)
 
     async def close(self) -> None:
@@ -94,8 +114,9 @@ class AsyncUndone:
         await greenlet_spawn(self._half.close)
 
 
-class _OneConnection(NullPool):
-    """Gives the same connection to everybody, and closes it for nobody."""
-
-    def _do_return_conn(self, record: "ConnectionPoolEntry") -> None:
-        pass
+def _connected(real: Engine) -> Connection:
+    """Return a connection that can have a transaction, whatever is set for all of *real*."""
+    outer = real.connect()
+    if has_autocommit(outer, real.dialect):
+        outer.execution_options(isolation_level=outer.default_isolation_level or "READ COMMITTED")
+    return outer

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +13,7 @@ from ledger_db import ConfigurationError, ConnectionManager, Settings
 from ledger_db.sandbox import Sandbox
 from ledger_db.testing import Faults, async_isolated, isolated
 from ledger_db.transactions.meaning import Meaning, meaning_of
+from tests.support.own_databases import DATABASES, manager_on
 
 TABLES = {
     "isolated_parent": "(id int PRIMARY KEY)",
@@ -25,22 +24,6 @@ INSERT = text("INSERT INTO isolated_parent VALUES (:id)")
 INSERT_ORPHAN = text("INSERT INTO isolated_child VALUES (99)")
 INSERT_ORPHAN_AT_ONCE = text("INSERT INTO isolated_sibling VALUES (99)")
 COUNT = text("SELECT count(*) FROM isolated_parent")
-
-
-DATABASES: dict[str, dict[str, Any]] = {
-    "psycopg2 and asyncpg": {"database_driver": "psycopg2", "async_database_driver": "asyncpg"},
-    "psycopg": {"database_driver": "psycopg", "async_database_driver": "psycopg"},
-    "SQLite in memory": {"database_url": "sqlite://", "database_secret_id": None},
-    "SQLite in a file": {"database_url": "sqlite:///{folder}/test.db", "database_secret_id": None},
-}
-
-
-def settings_for(database: str, folder: Path) -> Settings:
-    """Return the settings of one of `DATABASES`."""
-    named = dict(DATABASES[database])
-    if "database_url" in named:
-        named["database_url"] = named["database_url"].format(folder=folder)
-    return Settings(profile="test", redis_secret_id=None, **named)
 
 
 def make_tables(manager: ConnectionManager) -> None:
@@ -63,14 +46,10 @@ def db(
     box: Sandbox, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ConnectionManager]:
     """An open manager and three tables, for each driver.  Opened on no event loop, as that of the plugin."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in box.environment.items():
-            patch.setenv(name, value)
-        manager = ConnectionManager(settings_for(request.param, tmp_path_factory.mktemp("sqlite"))).open()
-    make_tables(manager)
-    yield manager
-    drop_tables(manager)
-    manager.close()
+    with manager_on(request.param, box, tmp_path_factory.mktemp("sqlite")) as manager:
+        make_tables(manager)
+        yield manager
+        drop_tables(manager)
 
 
 POSTGRES_ONLY = pytest.mark.parametrize("db", ["psycopg2 and asyncpg", "psycopg"], indirect=True)
