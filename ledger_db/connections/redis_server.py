@@ -113,9 +113,9 @@ class RedisServer:
         """Say whether announcements are heard."""
         self._watcher.note_subscription(is_open=is_open)
 
-    def new_async_client(self) -> AsyncRedis:
-        """Return a further asynchronous client, on whichever loop uses it; who asked for it closes it."""
-        return clients.create_async_redis(self._logins, self.options)
+    def new_async_client(self, loop: Loop) -> AsyncRedis:
+        """Return a further asynchronous client, which is closed by who closes *loop*."""
+        return clients.create_async_redis(self._logins, self.options, loop=loop)
 
     def new_connection(self) -> Any:
         """Return a connection that belongs to no client, for one who only listens; not connected yet."""

@@ -7,6 +7,8 @@ from ledger_db.manager.connection_manager import ConnectionManager
 if TYPE_CHECKING:
     from redis.asyncio import Redis as AsyncRedis
 
+    from ledger_db.connections.loop import Loop
+
 
 class ManagerView(ConnectionManager):
     """
@@ -31,6 +33,6 @@ class ManagerView(ConnectionManager):
     async def async_close(self) -> None:
         """Do nothing: who opened the manager closes it."""
 
-    def new_async_redis(self) -> "AsyncRedis":
-        """Return a client of its own for one event loop of many; who asked for it closes it."""
-        return self._open_redis().new_async_client()
+    def new_async_redis(self, loop: "Loop") -> "AsyncRedis":
+        """Return a client beside the manager's, which is closed by who closes *loop*."""
+        return self._open_redis().new_async_client(loop)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from ledger_db.connections.loop import Loop
 from ledger_db.errors import ConfigurationError
 from ledger_db.manager.view import ManagerView
 from ledger_db.testing.home import Home
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ledger_db.manager.connection_manager import ConnectionManager
+
+_NO_TEST_CLIENT = (
+    ", or ask the application with httpx.AsyncClient in an 'async def' test: a TestClient runs it on a loop "
+    "of its own"
+)
 
 
 class IsolatedManager(ManagerView):
@@ -31,13 +37,14 @@ class IsolatedManager(ManagerView):
 
     __module__ = "ledger_db.testing"
 
-    __slots__ = ("_async_redis", "_async_undone", "_undone")
+    __slots__ = ("_async_redis", "_async_undone", "_redis_loop", "_undone")
 
     def __init__(self, manager: "ConnectionManager") -> None:
         super().__init__(manager)
         self._undone: Undone | None = None
         self._async_undone: AsyncUndone | None = None
         self._async_redis: AsyncRedis | None = None
+        self._redis_loop = Loop(or_else=_NO_TEST_CLIENT)
 
     @property
     def engine(self) -> "Engine":
@@ -62,7 +69,7 @@ class IsolatedManager(ManagerView):
     def async_redis(self) -> "AsyncRedis":
         """A client of this test's own: one lives on one event loop, and each test may have another."""
         if self._async_redis is None:
-            self._async_redis = self.new_async_redis()
+            self._async_redis = self.new_async_redis(self._redis_loop)
         return self._async_redis
 
     def isolate(self) -> None:
@@ -72,8 +79,12 @@ class IsolatedManager(ManagerView):
     def undo(self) -> None:
         """Undo what `engine` did."""
         undone, self._undone = self._undone, None
-        if undone is not None:
-            undone.close()
+        try:
+            # Of a loop that is not this one: an application's, in a client's thread.
+            self._redis_loop.close()
+        finally:
+            if undone is not None:
+                undone.close()
 
     def async_isolate(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to undo what `async_engine` does, on *loop* and on no other."""
@@ -82,10 +93,8 @@ class IsolatedManager(ManagerView):
     async def async_undo(self) -> None:
         """Undo what `async_engine` did, on the event loop that used it."""
         undone, self._async_undone = self._async_undone, None
-        redis, self._async_redis = self._async_redis, None
         try:
-            if redis is not None:
-                await redis.connection_pool.disconnect()
+            await self._redis_loop.async_close()
         finally:
             if undone is not None:
                 await undone.close()
