@@ -85,7 +85,7 @@ The sandbox finds its programs by itself. Two variables name others:
 
 | variable | meaning |
 |---|---|
-| `LEDGER_DB_PG_BIN` | Folder with `postgres` and `initdb` |
+| `LEDGER_DB_PG_BIN` | Folder with `postgres` and `initdb`; [why](testing.md#extensions-of-postgresql) |
 | `LEDGER_DB_REDIS_BIN` | A Redis or Valkey server, by name or path |
 """
 

@@ -26,6 +26,7 @@ from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.commits import tell_commits
 from ledger_db.connections.driver_arguments import driver_arguments, on_loop_arguments
 from ledger_db.connections.engine_arguments import NOTHING_GIVEN, EngineArguments, Given
+from ledger_db.connections.extensions import advise_on_extensions
 from ledger_db.connections.first_statements import tell_first_statements
 from ledger_db.connections.login import Logins
 from ledger_db.connections.loop import Loop
@@ -236,6 +237,7 @@ class EngineFactory:
         tell_first_statements(engine)
         tell_commits(engine)
         forget_outdated_plans(engine)
+        advise_on_extensions(engine)
         if self._options.target == "primary":
             self._primary.insist(engine)
         if self._options.log_pool_events:

@@ -3,10 +3,12 @@
 import http.client
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
+from ledger_db.answers.extensions import advise_on_extension
 from ledger_db.errors import ServerUnreachable
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class PostgresServer:
             "user": self.admin_user,
             "password": self.admin_password,
             "connect_timeout": 10,
+            "cursor_factory": _advising_cursor(),
             **security,
             **changes,
         }
@@ -226,3 +229,19 @@ class SecretsManagerServer:
                 f"{answer.decode(errors='replace')[:300]}"
             )
         return json.loads(answer) if answer.strip() else None
+
+
+@cache
+def _advising_cursor() -> Any:
+    """Return psycopg2's cursor, which says what to do where the server lacks an extension."""
+    from psycopg2.extensions import cursor  # noqa: PLC0415 - not everybody who starts a sandbox connects
+
+    class AdvisingCursor(cursor):  # type: ignore[misc] # psycopg2 is untyped
+        def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
+            try:
+                super().execute(query, vars)
+            except Exception as error:
+                advise_on_extension(error, query)
+                raise
+
+    return AdvisingCursor

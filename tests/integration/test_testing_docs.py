@@ -16,7 +16,7 @@ def write_project(folder: Path, *, on_sqlite: bool) -> None:
     page = PAGE.read_text(encoding="utf-8")
     for block in re.findall(r"^```(?:python|ini)\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         name, _, addition = block.partition("\n")[0].removeprefix("# ").partition(": ")
-        if not addition or on_sqlite:
+        if {"": True, "in addition": on_sqlite, "for pgvector": not on_sqlite}[addition]:
             with (folder / name).open("a", encoding="utf-8") as file:
                 file.write(block)
 
