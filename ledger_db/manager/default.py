@@ -7,6 +7,7 @@ need it.
 """
 
 import atexit
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -103,5 +104,12 @@ class _Default:
 
 _default = _Default()
 
+
+def _close_at_exit() -> None:
+    # What the program logged to may be closed by now (pytest's is), and logging would print that as an error.
+    logging.raiseExceptions = False
+    _default.close()
+
+
 # After the last thread that the interpreter waits for has ended, and before its modules are taken apart.
-atexit.register(_default.close)
+atexit.register(_close_at_exit)

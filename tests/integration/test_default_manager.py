@@ -156,6 +156,24 @@ def test_it_is_closed_when_the_interpreter_ends(environment: Sandbox) -> None:
     eventually(lambda: sessions(environment) == 0, "no session is left")
 
 
+LOG_IS_CLOSED = """
+import io, logging
+from ledger_db import default_manager
+stream = io.StringIO()
+logging.basicConfig(stream=stream, level=logging.INFO)
+default_manager()
+stream.close()
+"""
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_a_program_that_has_closed_what_it_logs_to_ends_without_a_word() -> None:
+    """As pytest does before the interpreter ends: logging would print a traceback for the last line."""
+    ended = run_script(LOG_IS_CLOSED)
+
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 0)
+
+
 LAST_THREAD = """
 import threading
 from sqlalchemy import text
