@@ -127,7 +127,7 @@ def _committing(dialect: Any) -> Callable[[Any], None]:
     commit = dialect.do_commit
 
     def commit_and_tell(connection: Any) -> None:
-        if not _is_begun(connection.driver_connection):
+        if not _is_begun(_driver_of(connection)):
             # Nothing is sent then, so there is nothing to guard: AUTOCOMMIT, or no statement yet.
             commit(connection)
             return
@@ -164,6 +164,12 @@ def _executing(dialect: Any) -> Callable[..., None]:
 
 def _forget_what_is_stored(connection: Any) -> None:
     connection.info.pop(_STORED, None)
+
+
+def _driver_of(connection: Any) -> Any:
+    # Not the pool's own name for it, which a connection that was detached has lost.
+    dbapi = connection.dbapi_connection
+    return getattr(dbapi, "driver_connection", dbapi)
 
 
 def _is_begun(driver: Any) -> bool:

@@ -6,12 +6,12 @@ stored, `PendingRollbackError` says so, and the same connection does the next tr
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.orm import Session
 
 from ledger_db import Settings
@@ -142,3 +142,24 @@ def test_what_is_good_is_stored_by_every_way(
 
         assert rows(admin) == 1, way
         admin.execute("DELETE FROM undone_rows")
+
+
+# Not psycopg on a loop: SQLAlchemy leaves a connection of it open that was detached.
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
+def test_a_detached_connection_is_told_the_same(client: Client, driver: str, admin: Any) -> None:
+    """The pool knows it no longer, as that of a migration which must not be lent again."""
+
+    def work(session: Session) -> None:
+        with engine_of(session).connect() as connection:
+            connection.detach()
+            with pytest.raises(PendingRollbackError), connection.begin():
+                connection.execute(text(INSERT))
+                with suppress(DBAPIError):
+                    connection.execute(text("SELECT 1/0"))
+            with connection.begin():
+                connection.execute(text(INSERT))
+
+    client.session(work)
+
+    assert rows(admin) == 1
+    admin.execute("DELETE FROM undone_rows")

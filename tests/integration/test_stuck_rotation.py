@@ -113,8 +113,6 @@ async def test_an_event_loop_goes_on_while_a_login_waits(settings: Settings, env
     async with ConnectionManager(settings) as db:
         with half_rotated_database(environment):
             environment.secrets_manager.inject(access_denied("GetSecretValue", stage="AWSPENDING"))
-            async with db.async_engine.connect() as connection:
-                await connection.invalidate()
             login = asyncio.create_task(db.async_engine.connect().start())
             ticks, worst = 0, 0.0
             while not login.done():
