@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.pool import NullPool
 from sqlalchemy.pool.base import _ConnectionRecord
 
+from ledger_db.testing.written_out import Lent
+
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 Borrow = Callable[[], "tuple[DBAPIConnection, dict[Any, Any]]"]
 
@@ -35,6 +37,13 @@ class PoolOfOneConnection(NullPool):
     def recreate(self) -> "PoolOfOneConnection":
         """Stay: code that disposes of its engine goes on with the same connection."""
         return self
+
+    def connect(self) -> "PoolProxiedConnection":
+        """Lend it, for work and not to end the transaction that it is in."""
+        lent = super().connect()
+        # SQLAlchemy makes them by itself, of a class that nobody can choose.
+        lent.__class__ = Lent
+        return lent
 
     def _do_get(self) -> "ConnectionPoolEntry":
         # Made without connecting, so that no listener for new connections hears of it.

@@ -18,16 +18,20 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
 
+from ledger_db.answers.login_errors import sqlstate_of
 from ledger_db.errors import ConfigurationError
 from ledger_db.testing.autocommit import ISOLATION, has_autocommit, refuse_inside_another
 from ledger_db.testing.constraints import check_on_postgres, check_on_sqlite
 from ledger_db.testing.home import Home
+from ledger_db.testing.written_out import MARK, refuse_written_out
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import Dialect
     from sqlalchemy.pool import PoolProxiedConnection
 
+# No transaction, and one without that savepoint; SQLite has a sentence that names it.
+_NO_MARK = ("25P01", "3B001")
 _EXECUTING = ("do_execute", "do_executemany", "do_execute_no_params")
 
 
@@ -69,12 +73,22 @@ class Savepoints:
         vars(dialect).update({**replaced, **executing, **dict.fromkeys(ISOLATION, _ignore)})
 
     def remember_settings(self, connection: "Connection") -> None:
-        """Learn from the transaction around everything what a new transaction starts with."""
-        if self._is_postgres:
-            # Past the engine, whose listeners wait for the statements of the code under test.
-            with _cursor(connection.connection) as cursor:
+        """Mark the transaction around everything, and learn what a new transaction starts with."""
+        # Past the engine, whose listeners wait for the statements of the code under test.
+        with _cursor(connection.connection) as cursor:
+            cursor.execute(f"SAVEPOINT {MARK}")
+            if self._is_postgres:
                 cursor.execute("SHOW statement_timeout")
                 self._timeout = cursor.fetchone()[0]
+
+    def is_over(self, connection: "Connection") -> bool:
+        """Whether somebody has ended the transaction around everything; undoes the rest of it."""
+        try:
+            with _cursor(connection.connection) as cursor:
+                cursor.execute(f"ROLLBACK TO SAVEPOINT {MARK}")
+        except Exception as error:  # noqa: BLE001 - all others are for who rolls back
+            return sqlstate_of(error) in _NO_MARK or MARK in str(error)
+        return False
 
     def prepare(self, connection: "Connection") -> None:
         """Before BEGIN: note what is asked of the transaction."""
@@ -116,6 +130,7 @@ class Savepoints:
     def _executing(self, execute: Callable[..., None]) -> Callable[..., None]:
         def execute_at_home(cursor: Any, statement: str, *rest: Any) -> None:
             self._home.refuse_elsewhere()
+            refuse_written_out(statement)
             connection = getattr(rest[-1] if rest else None, "root_connection", None)
             if connection is None or not self._autocommit.get(connection.connection):
                 execute(cursor, statement, *rest)

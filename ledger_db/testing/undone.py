@@ -7,6 +7,7 @@ What somebody listens for on the real engine is heard here too.
 """
 
 import copy
+import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine
@@ -17,6 +18,7 @@ from ledger_db.testing.home import Home
 from ledger_db.testing.listeners import pass_on
 from ledger_db.testing.one_connection import PoolOfOneConnection
 from ledger_db.testing.savepoints import Savepoints
+from ledger_db.testing.written_out import ended_past
 from ledger_db.transactions.meaning import is_lost
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Undone:
         self._real = real
         self._home = home
         self._outer: Connection | None = None
+        # Never held while the server is asked: an event loop has one thread.
+        self._borrowing = threading.Lock()
         self._restore_isolation: Callable[[], None] = lambda: None
         self._savepoints = Savepoints(real.dialect, home)
         dialect = copy.copy(real.dialect)
@@ -65,27 +69,41 @@ class Undone:
             return
         self._restore_isolation()
         with outer:
+            is_over = self._savepoints.is_over(outer)
             try:
                 outer.rollback()
             except Exception as error:
                 # The test may have cut it: then the server has rolled back, and the pool gives it to no one.
                 if not is_lost(error):
                     raise
+        if is_over:
+            raise ended_past()
 
     def _borrow(self) -> "tuple[DBAPIConnection, dict[Any, Any]]":
         self._home.refuse_elsewhere()
-        if self._outer is None:
-            self._outer = _connected(self._real)
-            self._outer.begin()
-            self._learn(self._outer)
-        borrowed = self._outer.connection
+        borrowed = (self._outer or self._begun()).connection
         return cast("DBAPIConnection", borrowed.dbapi_connection), borrowed.info
+
+    def _begun(self) -> Connection:
+        """Return the connection, in its transaction, from whoever is the first to have one."""
+        outer = _connected(self._real)
+        outer.begin()
+        self._savepoints.remember_settings(outer)
+        # Requests at once each come to here: of a second transaction nobody would know, nor undo it.
+        with self._borrowing:
+            first = self._outer
+            if first is None:
+                self._learn(outer)
+                self._outer = outer
+        if first is None:
+            return outer
+        outer.close()
+        return first
 
     def _learn(self, outer: Connection) -> None:
         # What a dialect knows of its server it learns at its first connection, which may have been this one.
         vars(self.engine.dialect).update(vars(self._real.dialect))
         self._savepoints.replace_methods(self.engine.dialect)
-        self._savepoints.remember_settings(outer)
         # An isolation level of the whole engine is set by a listener of the real one, which is heard here.
         connection = outer.connection.dbapi_connection
         self._restore_isolation = leave_isolation(self._real.dialect, connection)
