@@ -95,8 +95,10 @@ class EngineArguments:
             name: What they are called where they were given.
 
         Raises:
-            ConfigurationError: Names what would break a promise, which one, and what to do instead.
+            ConfigurationError: Names what would break a promise, which one, and what to do instead; or what
+                is no dictionary.
         """
+        _refuse_unless_named(options, name)
         engine = {key: value for key, value in options.items() if key != "connect_args"}
         driver = dict(options.get("connect_args") or {})
         # Hidden is what they are: whoever says so too has moved a line from another program.
@@ -141,6 +143,21 @@ class Given:
 
 
 NOTHING_GIVEN: Final = Given()
+
+
+def _refuse_unless_named(options: Mapping[str, Any], name: str) -> None:
+    """Raise ConfigurationError where *options*, or what is in them by names, is no dictionary."""
+    _refuse_other_than_names(options, name)
+    inner = {key: options.get(key) for key in ("connect_args", "execution_options")}
+    for key, given in inner.items():
+        _refuse_other_than_names(given or {}, f"{name}[{key!r}]")
+    settings = (inner["connect_args"] or {}).get("server_settings")
+    _refuse_other_than_names(settings or {}, f"{name}['connect_args']['server_settings']")
+
+
+def _refuse_other_than_names(given: object, name: str) -> None:
+    if not (isinstance(given, Mapping) and all(isinstance(key, str) for key in given)):
+        raise ConfigurationError(f"{name} is to be a dictionary of values by their names")
 
 
 def _refuse(given: Mapping[str, Any], table: Mapping[str, str], name: str) -> None:

@@ -255,7 +255,8 @@ def _said_of(given: EngineArguments) -> Iterator[None]:
         names = ", ".join(given.engine)
         raise ConfigurationError(
             f"no engine can be made with what was given for it ({names}): {describe(error)}; "
-            "leave out what is another driver's, or another version's of SQLAlchemy"
+            "leave out what another version of SQLAlchemy has; what is one driver's goes into engine_options "
+            "or async_engine_options, which are both given then, if only as {}"
         ) from error
 
 

@@ -100,7 +100,7 @@ class ConnectionManager:
         self._settings = settings or Settings()
         #: What its sessions are like, for whoever opens one beside it.
         self.session_kind: SessionKind = SessionKind(**session_kind)
-        given = Given.of(engine_options or {}, async_engine_options)
+        given = Given.of({} if engine_options is None else engine_options, async_engine_options)
         self._database = database_server(self._settings, database_source, given=given)
         self._redis = redis_server(self._settings, redis_source)
         self._servers: tuple[Server, ...] = tuple(s for s in (self._database, self._redis) if s is not None)

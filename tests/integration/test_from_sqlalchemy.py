@@ -136,11 +136,17 @@ def test_what_is_refused_is_told(name: str) -> None:
         ({"connect_args": {"password": "x"}}, "would not follow a rotation"),
         ({"connect_args": {"host": "a,b"}}, "would not follow a rotation"),
         ({"connect_args": {"sslkey": "x"}}, "set LEDGER_DB_DATABASE_SSLKEY"),
+        ("a canary", "is to be a dictionary"),
+        ([], "is to be a dictionary"),
+        ({1: "a canary"}, "is to be a dictionary"),
+        ({"execution_options": "a canary"}, "is to be a dictionary"),
+        ({"connect_args": "a canary"}, "is to be a dictionary"),
+        ({"connect_args": {"server_settings": ["a canary"]}}, "is to be a dictionary"),
     ],
 )
 @pytest.mark.parametrize("name", ["engine_options", "async_engine_options"])
 def test_what_would_break_a_promise_is_refused_when_the_manager_is_made(
-    direct: Settings, name: str, options: dict[str, Any], words: str
+    direct: Settings, name: str, options: Any, words: str
 ) -> None:
     """The message says which promise, and what there is instead; it repeats no value."""
     arguments: dict[str, Any] = {name: options}
@@ -148,6 +154,7 @@ def test_what_would_break_a_promise_is_refused_when_the_manager_is_made(
         ConnectionManager(direct, **arguments)
 
     assert str(refused.value).startswith(name)
+    assert "a canary" not in str(refused.value)
 
 
 def test_an_option_of_nobody_is_told(direct: Settings) -> None:
@@ -156,6 +163,16 @@ def test_an_option_of_nobody_is_told(direct: Settings) -> None:
 
     with pytest.raises(ConfigurationError, match=r"what was given for it \(executemany\)"):
         _ = db.engine
+
+
+def test_an_option_of_one_driver_is_told_where_it_goes(direct: Settings) -> None:
+    """What psycopg2 alone knows leaves the asynchronous engine usable, in the way that the message says."""
+    only_psycopg2 = {"executemany_mode": "values_plus_batch"}
+    with pytest.raises(ConfigurationError, match=r"async_engine_options, which are both given then"):
+        _ = ConnectionManager(direct, engine_options=only_psycopg2).async_engine
+
+    db = ConnectionManager(direct, engine_options=only_psycopg2, async_engine_options={})
+    assert db.async_engine.driver == "asyncpg"
 
 
 def test_a_class_that_is_none_of_sessions_is_refused(direct: Settings) -> None:
