@@ -14,6 +14,8 @@ from typing import Any, TypeVar, cast
 
 from starlette.requests import HTTPConnection
 
+from ledger_db.errors import ConfigurationError
+
 Injected = TypeVar("Injected")
 
 Opening = Callable[[HTTPConnection], AbstractAsyncContextManager[Injected]]
@@ -24,6 +26,11 @@ Opener = Callable[[HTTPConnection], Awaitable[Injected]]
 
 _SESSIONS = "ledger_db.sessions"
 
+_NO_ENDPOINT = (
+    "a session for a request was asked for where FastAPI calls no endpoint (a middleware, an exception "
+    "handler), so nobody would end it; use manager_of(request).begin() or async_begin() there"
+)
+
 _openers: set[Any] = set()
 
 
@@ -32,7 +39,9 @@ def opener_of(opening: Opening[Injected]) -> Opener[Injected]:
 
     async def session(connection: HTTPConnection) -> Injected:
         # Where FastAPI ends what has scope="function".
-        stack = connection.scope["fastapi_function_astack"]
+        stack = connection.scope.get("fastapi_function_astack")
+        if stack is None:
+            raise ConfigurationError(_NO_ENDPOINT)
         known = connection.scope.setdefault(_SESSIONS, {})
         # With the stack: the scope may be handed on, to an application that is called by hand.
         key = (stack, session)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException, Security
+from fastapi import Depends, FastAPI, HTTPException, Request, Response, Security
 from sqlalchemy import text
 
-from ledger_db import Settings
+from ledger_db import ConfigurationError, Settings
 from ledger_db.fastapi import AsyncSessionDep, SessionDep, async_session, manager_of, session
 from ledger_db.sandbox import Sandbox
 from tests.support.asgi import serving
@@ -173,3 +173,17 @@ async def test_a_session_of_its_own_is_one(direct: Settings, notes: Callable[[],
         return one is other
 
     assert await outcome_of(app, "/", notes) == (200, [1])
+
+
+async def test_a_middleware_is_told_what_to_take(direct: Settings) -> None:
+    """A session for a request is for endpoints and their dependencies: elsewhere nobody would end it."""
+    app = new_app(direct, "psycopg2")
+
+    @app.middleware("http")
+    async def by_hand(request: Request, _: Any) -> Response:
+        with pytest.raises(ConfigurationError, match=r"manager_of\(request\)\.begin\(\)"):
+            await session(request)
+        return Response(status_code=418)
+
+    async with serving(app) as service:
+        assert (await service.client.get("/")).status_code == 418
