@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger_db.answers.announcement import DEFAULT_CHANNEL
 from ledger_db.answers.host import why_no_host
@@ -266,8 +266,9 @@ class Settings(BaseSettings):
                 _describe(problem["loc"], problem["msg"])
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             )
-        except SettingsError:
-            # The only setting that is more than a word or a number; its text goes with the error.
+        except ValueError:
+            # Of pydantic-settings, whose name for it is elsewhere in each version.  It is the only setting that
+            # is more than a word or a number; its text goes with the error.
             problems = "LEDGER_DB_SERVER_SETTINGS: is no JSON object"
         if problems:
             # Out here, and without what was given: the error's frames, and those of its context, may be shown
