@@ -267,8 +267,8 @@ class Settings(BaseSettings):
                 for problem in error.errors(include_input=False, include_url=False, include_context=False)
             )
         except ValueError:
-            # Of pydantic-settings, whose name for it is elsewhere in each version.  It is the only setting that
-            # is more than a word or a number; its text goes with the error.
+            # Of pydantic-settings, which names it elsewhere in each version.  It is the only setting that is
+            # more than a word or a number; its text goes with the error.
             problems = "LEDGER_DB_SERVER_SETTINGS: is no JSON object"
         if problems:
             # Out here, and without what was given: the error's frames, and those of its context, may be shown
