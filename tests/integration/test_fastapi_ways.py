@@ -1,16 +1,19 @@
 """Is what was answered with 2xx stored, in whichever way an endpoint asks for its session?"""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, Security
+from fastapi.responses import StreamingResponse
 from sqlalchemy import text
 
 from ledger_db import ConfigurationError, Settings
 from ledger_db.fastapi import AsyncSessionDep, SessionDep, async_session, manager_of, session
 from ledger_db.sandbox import Sandbox
 from tests.support.asgi import serving
+from tests.support.neighbours import YIELDING_ENDPOINTS, lacks
 from tests.support.notes_service import INSERT, INSERT_ORPHAN, borrowed, notes_table
 from tests.support.ways import STATEMENTS, WAYS, Half, add_annotated, listed, new_app
 
@@ -78,6 +81,38 @@ async def test_so_is_what_an_override_has_written(
 
 
 @SCOPES
+@pytest.mark.parametrize("overridden", ["another", "itself", "what takes it"])
+@pytest.mark.parametrize(("last", "outcome"), [(INSERT, (201, [1, 2])), (INSERT_ORPHAN, (409, []))])
+async def test_an_override_changes_nothing_about_who_ends_first(
+    direct: Settings,
+    driver: str,
+    notes: Callable[[], list[int]],
+    overridden: str,
+    scope: Any,
+    last: Any,
+    outcome: Any,
+) -> None:
+    """While a test overrides anything, a unit of work below another one still ends before its session."""
+    app, half = new_app(direct, driver), Half(driver)
+    audit, instead = (
+        half.unit_of_work(Depends(half.session), then=lambda taken: taken.execute(last, {"id": 2}))
+        for _ in range(2)
+    )
+    outer = half.unit_of_work(Depends(audit))
+    app.dependency_overrides = {
+        "another": {new_app: lambda: None},
+        "itself": {audit: instead},
+        "what takes it": {outer: half.unit_of_work(Depends(instead))},
+    }[overridden]
+    # The session first: FastAPI knows it already when it comes to the audit.
+    write = half.writer(Depends(half.session), INSERT)
+    listed = [Depends(half.session), Depends(outer, scope=scope)]
+    app.add_api_route("/", write, status_code=201, dependencies=listed)
+
+    assert await outcome_of(app, "/", notes) == outcome
+
+
+@SCOPES
 @pytest.mark.parametrize(("last", "outcome"), [(INSERT, (201, [1, 2])), (INSERT_ORPHAN, (409, []))])
 async def test_an_audit_that_is_written_at_the_end_is_part_of_the_transaction(
     direct: Settings, driver: str, notes: Callable[[], list[int]], scope: Any, last: Any, outcome: Any
@@ -133,6 +168,80 @@ async def test_a_dependency_of_ones_own_hears_what_the_endpoint_raised(
 
     assert await outcome_of(app, "/", notes) == (418, [])
     assert heard == ["seven", "418 True"]
+
+
+@SCOPES
+async def test_an_error_that_a_dependency_swallows_is_answered_all_the_same(
+    direct: Settings, notes: Callable[[], list[int]], scope: Any
+) -> None:
+    """What an endpoint raises rolls back, whoever catches it on its way."""
+    app = new_app(direct, "asyncpg")
+
+    async def careless(taken: AsyncSessionDep) -> Any:
+        with suppress(HTTPException):
+            yield taken
+
+    @app.get("/")
+    async def endpoint(taken: Annotated[Any, Depends(careless, scope=scope)]) -> None:
+        await taken.execute(INSERT, {"id": 1})
+        raise HTTPException(418)
+
+    assert await outcome_of(app, "/", notes) == (418, [])
+
+
+async def test_an_endpoint_that_runs_after_its_response_began_gets_no_session(
+    direct: Settings, driver: str, notes: Callable[[], list[int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One with yield is refused and told what to take, before a client has read of success."""
+    app, half = new_app(direct, driver), Half(driver)
+    stream = half.unit_of_work(Depends(half.session))
+    app.add_api_route("/", stream, status_code=201, response_class=StreamingResponse)
+
+    assert await outcome_of(app, "/", notes) == (500, [])
+    assert "has a yield" in caplog.text
+    assert "take SessionFactoryDep or AsyncSessionFactoryDep" in caplog.text
+
+
+@pytest.mark.skipif(lacks(YIELDING_ENDPOINTS), reason=YIELDING_ENDPOINTS[-1])
+async def test_an_endpoint_with_yield_may_depend_on_who_takes_a_session(
+    direct: Settings, driver: str, notes: Callable[[], list[int]]
+) -> None:
+    """What has ended before the response, such as who is asking, has done its work."""
+    app, half = new_app(direct, driver), Half(driver)
+
+    async def stream(_: Annotated[Any, Depends(half.writer(Depends(half.session), INSERT))]) -> Any:
+        yield b"1"
+
+    app.add_api_route("/", stream, status_code=201, response_class=StreamingResponse)
+
+    assert await outcome_of(app, "/", notes) == (201, [1])
+
+
+@pytest.mark.parametrize("overridden", [{}, {new_app: None}])
+async def test_what_takes_no_session_lives_as_long_as_its_response(
+    direct: Settings, driver: str, notes: Callable[[], list[int]], overridden: Any
+) -> None:
+    """A file that a response reads from is closed when it has been sent, beside whatever session."""
+    app, half = new_app(direct, driver), Half(driver)
+    app.dependency_overrides = overridden
+    open_files = {"one"}
+
+    async def file() -> Any:
+        yield open_files
+        open_files.clear()
+
+    async def stream(read: Annotated[set[str], Depends(file)]) -> StreamingResponse:
+        async def lines() -> Any:
+            yield ",".join(read)
+
+        return StreamingResponse(lines(), status_code=201)
+
+    listed = [Depends(half.writer(Depends(half.session), INSERT))]
+    app.add_api_route("/", stream, dependencies=listed)
+
+    async with serving(app) as service:
+        assert (await service.client.get("/")).text == "one"
+    assert (open_files, notes()) == (set(), [1])
 
 
 async def test_one_request_has_one_session_of_a_kind(direct: Settings) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 JSON_LINES = ("fastapi", (0, 134), "FastAPI streams lines of JSON since 0.134, which the Trust Ledger does")
+YIELDING_ENDPOINTS = ("fastapi", (0, 134), "FastAPI knows endpoints with yield since 0.134")
 
 # -W of Python and of pytest: an error, but for what a neighbour on its lowest version says of another one.
 STRICT = (
