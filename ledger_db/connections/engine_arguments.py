@@ -6,7 +6,8 @@ and the probe know of it, or would undo what the engines are for: to log in with
 nothing of one borrower for the next, and to show no value.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ OF_ENGINE: Final[Mapping[str, str]] = {
 """What an engine is not given, and why not."""
 
 _NAMED_TLS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+# As the server's own command line has them.
+_OPTION: Final = re.compile(r"(?:-c\s*|--)([A-Za-z][\w.-]*)\s*=")
 NAMES_OF_SILENCE: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
 OF_DRIVER: Final[Mapping[str, str]] = {
     **dict.fromkeys(
@@ -106,6 +109,8 @@ class EngineArguments:
             del engine["hide_parameters"]
         _refuse(engine, OF_ENGINE, name)
         _refuse(driver, OF_DRIVER, f"{name}['connect_args']")
+        for inner, names in _server_settings(driver).items():
+            _refuse(names, OF_DRIVER, f"{name}['connect_args'][{inner!r}]")
         for where in (engine, engine.get("execution_options") or {}):
             if str(where.get("isolation_level", "")).upper() == "AUTOCOMMIT":
                 raise ConfigurationError(f"{name} cannot have the isolation level AUTOCOMMIT: {_TRANSACTION}")
@@ -160,7 +165,16 @@ def _refuse_other_than_names(given: object, name: str) -> None:
         raise ConfigurationError(f"{name} is to be a dictionary of values by their names")
 
 
-def _refuse(given: Mapping[str, Any], table: Mapping[str, str], name: str) -> None:
+def _server_settings(driver: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the names of PostgreSQL's own parameters that *driver* sets, by where it does."""
+    in_options = _OPTION.findall(str(driver.get("options", "")))
+    return {
+        "server_settings": [name.lower() for name in driver.get("server_settings") or ()],
+        "options": [name.lower().replace("-", "_") for name in in_options],
+    }
+
+
+def _refuse(given: Iterable[str], table: Mapping[str, str], name: str) -> None:
     for key in given:
         if key in table:
             raise ConfigurationError(f"{name} cannot have {key!r}: {table[key]}")

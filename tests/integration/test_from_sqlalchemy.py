@@ -136,6 +136,9 @@ def test_what_is_refused_is_told(name: str) -> None:
         ({"connect_args": {"password": "x"}}, "would not follow a rotation"),
         ({"connect_args": {"host": "a,b"}}, "would not follow a rotation"),
         ({"connect_args": {"sslkey": "x"}}, "set LEDGER_DB_DATABASE_SSLKEY"),
+        ({"connect_args": {"server_settings": {"Application_Name": "a canary"}}}, "DB_APPLICATION_NAME"),
+        ({"connect_args": {"options": "-c work_mem=8MB -c application_name=x"}}, "DB_APPLICATION_NAME"),
+        ({"connect_args": {"options": "--application-name='a canary'"}}, "DB_APPLICATION_NAME"),
         ("a canary", "is to be a dictionary"),
         ([], "is to be a dictionary"),
         ({1: "a canary"}, "is to be a dictionary"),
@@ -155,6 +158,28 @@ def test_what_would_break_a_promise_is_refused_when_the_manager_is_made(
 
     assert str(refused.value).startswith(name)
     assert "a canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("role", "nobody_at_all", 'role "nobody_at_all" does not exist'),
+        ("role", "sandbox_admin", "permission denied to set role|does not exist"),
+        ("session_authorization", "nobody_at_all", 'role "nobody_at_all" does not exist'),
+        ("work_memm", "1", 'unrecognized configuration parameter "work_memm"'),
+        ("work_mem", "a lot", 'invalid value for parameter "work_mem"'),
+        ("log_statement", "all", 'permission denied to set parameter "log_statement"'),
+        ("shared_buffers", "1GB", "cannot be changed without restarting the server"),
+    ],
+)
+def test_a_setting_that_the_server_does_not_take_is_told_at_once(
+    direct: Settings, driver: str, name: str, value: str, words: str
+) -> None:
+    """A start ends with the server's sentence; it looks for no other credentials."""
+    wrong = direct.model_copy(update={"server_settings": {name: value}, "startup_timeout_seconds": 600.0})
+
+    with pytest.raises(ConfigurationError, match=words), client_of(driver, wrong):
+        pass
 
 
 def test_an_option_of_nobody_is_told(direct: Settings) -> None:
