@@ -14,7 +14,13 @@ from fastapi import Depends, params
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from ledger_db.fastapi.ending import is_marked, lend, returns_connection, take_back
+from ledger_db.fastapi.ending import (
+    is_marked,
+    lend,
+    noting_what_is_stored,
+    returns_connection,
+    take_back,
+)
 from ledger_db.fastapi.injection import Opener, opener_of
 from ledger_db.fastapi.lifetime import Opened, opened_of
 from ledger_db.fastapi.places import Place
@@ -95,13 +101,14 @@ def _session(name: str, *, commit: bool, options: SessionOptions) -> Opener[Asyn
                 manager.async_engine, options, kind=manager.session_kind
             ) as session:
                 lend(session.sync_session, place, promised=commit and not options.read_only)
-                yield session
-                take_back(session.sync_session)
-                if returns_connection(session.sync_session):
-                    place.hand_on()
-                # Nothing to do, and no error, where the endpoint has committed or closed it.
-                if commit and session.in_transaction() and not is_marked(session):
-                    await sessions.async_commit(session)
+                with noting_what_is_stored(session.sync_session):
+                    yield session
+                    take_back(session.sync_session)
+                    if returns_connection(session.sync_session):
+                        place.hand_on()
+                    # Nothing to do, and no error, where the endpoint has committed or closed it.
+                    if commit and session.in_transaction() and not is_marked(session):
+                        await sessions.async_commit(session)
         finally:
             place.leave()
 

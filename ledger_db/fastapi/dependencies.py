@@ -20,7 +20,7 @@ from fastapi import Depends, params
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from ledger_db.fastapi.ending import end, lend, take_away, take_back
+from ledger_db.fastapi.ending import end, lend, noting_what_is_stored, take_away, take_back
 from ledger_db.fastapi.injection import Opener, opener_of
 from ledger_db.fastapi.lifetime import manager_of, opened_of
 from ledger_db.fastapi.places import ThreadPlace
@@ -102,16 +102,17 @@ def _session(name: str, *, commit: bool, options: SessionOptions) -> Opener[Sess
         place = ThreadPlace(opened.admission, connection)
         await place.enter()
         lend(session, place, promised=commit and not options.read_only)
-        try:
-            yield session
-            take_back(session)
-        except asyncio.CancelledError:
-            await take_away(session, opened.finishers, place)
-            raise
-        except BaseException:
-            await end(session, opened.finishers, place, commit=False)
-            raise
-        await end(session, opened.finishers, place, commit=commit)
+        with noting_what_is_stored(session):
+            try:
+                yield session
+                take_back(session)
+            except asyncio.CancelledError:
+                await take_away(session, opened.finishers, place)
+                raise
+            except BaseException:
+                await end(session, opened.finishers, place, commit=False)
+                raise
+            await end(session, opened.finishers, place, commit=commit)
 
     return opener_of(opening)
 

@@ -8,18 +8,22 @@ comes back.  So it is a task of its own, which nobody cancels, and the request o
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import IllegalStateChangeError, InvalidRequestError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
 
 from ledger_db.event_log import EventLog
 from ledger_db.fastapi.places import Place
 from ledger_db.redaction import describe
 from ledger_db.transactions import sessions
+from ledger_db.transactions.kinds import COMMITTED
+from ledger_db.transactions.meaning import note_stored
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -67,6 +71,23 @@ def take_back(session: Session) -> None:
     lent.promised = False
     if lent.lost and not is_marked(session):
         raise InvalidRequestError(_LOST)
+
+
+@contextmanager
+def noting_what_is_stored(session: Session) -> Iterator[None]:
+    """Note on an error that a transaction of *session* before it is stored: nobody may do all of it again."""
+    try:
+        yield
+    except Exception as error:
+        # A row that was not as expected is SQLAlchemy's own finding, which no listener hears of.
+        if COMMITTED in session.info or (isinstance(error, StaleDataError) and _stores_at_once(session)):
+            note_stored(error)
+        raise
+
+
+def _stores_at_once(session: Session) -> bool:
+    begun: Connection | None = cast("LentSession", session).begun
+    return begun is not None and begun.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
 
 
 def returns_connection(session: Session) -> bool:

@@ -120,7 +120,7 @@ _BY_NAME: Final = re.compile(r"\s*(?:EXECUTE|DEALLOCATE)\b", re.IGNORECASE)
 
 # Written on the error itself, as nothing else goes with it to whoever decides whether to repeat.
 _STORED: Final = (
-    "what was sent before this was stored at once (AUTOCOMMIT, or a COMMIT that was written out) and stays: "
+    "what came before this was stored already (by a COMMIT, or at once under AUTOCOMMIT) and stays: "
     "look for it before doing it again"
 )
 

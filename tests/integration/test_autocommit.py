@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from ledger_db import OutcomeUnknown, Settings
 from ledger_db.fastapi import AsyncSessionDep, SessionDep, install_error_handlers, lifespan
@@ -304,6 +305,8 @@ def create_service(settings: Settings, driver: str, admin: Any) -> FastAPI:
         session.connection(execution_options=AT_ONCE)
         pid = pid_of(session)
         session.execute(INSERT)
+        if then == "stale":
+            raise StaleDataError
         if then in {"break", "break and go on"}:
             kill(admin, pid)
         if then == "break and go on":
@@ -332,6 +335,7 @@ def create_service(settings: Settings, driver: str, admin: Any) -> FastAPI:
         ("break and go on", (500, "outcome-unknown", None)),
         (CONFLICT, (500, "partly-done", None)),
         (LATE, (500, "partly-done", None)),
+        ("stale", (500, "partly-done", None)),
         ("DO 'BEGIN RAISE SQLSTATE ''55P03''; END'", (500, "partly-done", None)),
         ("DO 'BEGIN RAISE SQLSTATE ''53200''; END'", (500, "partly-done", None)),
         ("INSERT INTO at_once VALUES (1)", (409, "duplicate", None)),

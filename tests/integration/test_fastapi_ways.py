@@ -170,6 +170,35 @@ async def test_a_dependency_of_ones_own_hears_what_the_endpoint_raised(
     assert heard == ["seven", "418 True"]
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("40001", (500, "partly-done")), ("55P03", (500, "partly-done")), ("23505", (409, "duplicate"))],
+)
+async def test_what_fails_after_a_commit_of_the_endpoints_own_is_not_called_undone(
+    direct: Settings, driver: str, notes: Callable[[], list[int]], code: str, told: Any
+) -> None:
+    """A client, or a proxy, that sent it again would have the first half done twice."""
+    app, half = new_app(direct, driver), Half(driver)
+    fail = text(f"DO 'BEGIN RAISE SQLSTATE ''{code}''; END'")
+
+    def twice(taken: Any) -> None:
+        taken.execute(INSERT, {"id": 1})
+        taken.commit()
+        taken.execute(fail)
+
+    def endpoint(taken: Annotated[Any, Depends(half.session)]) -> None:
+        twice(taken)
+
+    async def endpoint_on_loop(taken: Annotated[Any, Depends(half.session)]) -> None:
+        await taken.run_sync(twice)
+
+    app.add_api_route("/", endpoint_on_loop if half.on_loop else endpoint)
+    async with serving(app) as service:
+        answer = await service.client.get("/")
+
+    assert (answer.status_code, answer.json()["type"].rpartition(":")[2], notes()) == (*told, [1])
+
+
 @SCOPES
 async def test_an_error_that_a_dependency_swallows_is_answered_all_the_same(
     direct: Settings, notes: Callable[[], list[int]], scope: Any
