@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.pool import NullPool
 from sqlalchemy.pool.base import _ConnectionRecord
 
+from ledger_db.errors import ConfigurationError
 from ledger_db.testing.written_out import Lent
 
 if TYPE_CHECKING:
@@ -48,10 +49,23 @@ class PoolOfOneConnection(NullPool):
     def _do_get(self) -> "ConnectionPoolEntry":
         # Made without connecting, so that no listener for new connections hears of it.
         record = _ConnectionRecord(self, connect=False)
-        record.dbapi_connection, vars(record)["info"] = self._borrow()
+        connection, vars(record)["info"] = self._borrow()
+        if _is_closed(connection):
+            raise ConfigurationError(
+                "the one connection of this test is closed: a statement of it was cancelled, or the server "
+                "has ended it; what the test wrote is gone.  Cancel nothing there, or use ledger_db_manager"
+            )
+        record.dbapi_connection = connection
         # Else it would be older than anything that the pool was ever told to forget.
         record.starttime = time.time()
         return record
 
     def _do_return_conn(self, record: "ConnectionPoolEntry") -> None:
         pass
+
+
+def _is_closed(connection: Any) -> bool:
+    # asyncpg has a method for it, libpq's drivers an attribute; SQLite's never closes by itself.
+    driver = getattr(connection, "driver_connection", connection)
+    is_closed = getattr(driver, "is_closed", None)
+    return bool(is_closed() if is_closed else getattr(driver, "closed", False))

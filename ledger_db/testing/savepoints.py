@@ -8,15 +8,20 @@ Each is the same of a savepoint, and does what a savepoint does not do by itself
     ROLLBACK    nothing more: the server takes back what was set since the savepoint
 
 A connection under AUTOCOMMIT has none of the three, and a savepoint for each statement.
+
+Several may want the connection at once.  One takes its turn after the other, and one that meets what another
+has done hears that they overlap: never a driver's riddle about savepoints.
 """
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
+from sqlalchemy.util.concurrency import AsyncAdaptedLock
 
 from ledger_db.answers.login_errors import sqlstate_of
 from ledger_db.errors import ConfigurationError
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 
 # No transaction, and one without that savepoint; SQLite has a sentence that names it.
 _NO_MARK = ("25P01", "3B001")
+_ABORTED = "25P02"  # in_failed_sql_transaction
 _EXECUTING = ("do_execute", "do_executemany", "do_execute_no_params")
 
 
@@ -57,7 +63,12 @@ class Savepoints:
         self._names: WeakKeyDictionary[PoolProxiedConnection, str] = WeakKeyDictionary()
         self._read_only: WeakKeyDictionary[PoolProxiedConnection, bool] = WeakKeyDictionary()
         self._autocommit: WeakKeyDictionary[PoolProxiedConnection, bool] = WeakKeyDictionary()
+        # Guards _open and _failed, which have to be true of the server while it is asked.  On an event loop
+        # waiting for it is an await; a driver of threads has such a lock of its own.
+        self._turn: AbstractContextManager[Any] = AsyncAdaptedLock() if real.is_async else threading.Lock()
         self._open: list[str] = []
+        # Whose statement was the last to fail: until it is rolled back the server refuses everybody's.
+        self._failed = ""
         self._timeout: str | None = None
 
     def take_over(self, engine: "Engine") -> None:
@@ -100,7 +111,7 @@ class Savepoints:
         """Instead of BEGIN."""
         self._home.refuse_elsewhere()
         if not self._autocommit.get(connection):
-            with _cursor(connection) as cursor:
+            with self._turn, _cursor(connection) as cursor:
                 self._names[connection] = self._save(cursor)
                 if self._read_only.get(connection):
                     cursor.execute(self._refuse_writes)
@@ -111,8 +122,10 @@ class Savepoints:
         name = self._names.pop(connection, "")
         if not name:
             return
-        self._refuse_overlap(name)
-        with _cursor(connection) as cursor:
+        with self._turn, _cursor(connection) as cursor:
+            if self._open[-1:] != [name]:
+                self._roll_back(cursor, name)
+                raise _overlap()
             if self._read_only.get(connection):
                 # No transaction of PostgreSQL becomes writable again, but going back makes it forget.
                 self._roll_back(cursor, name)
@@ -123,8 +136,8 @@ class Savepoints:
         """Instead of ROLLBACK."""
         name = self._names.pop(connection, "")
         # On another event loop nothing can be done, and nothing has to be: all is undone at the end.
-        if name in self._open and self._home.is_here:
-            with _cursor(connection) as cursor:
+        if name and self._home.is_here:
+            with self._turn, _cursor(connection) as cursor:
                 self._roll_back(cursor, name)
 
     def _executing(self, execute: Callable[..., None]) -> Callable[..., None]:
@@ -132,14 +145,33 @@ class Savepoints:
             self._home.refuse_elsewhere()
             refuse_written_out(statement)
             connection = getattr(rest[-1] if rest else None, "root_connection", None)
-            if connection is None or not self._autocommit.get(connection.connection):
-                execute(cursor, statement, *rest)
-            else:
-                self._execute_alone(
-                    connection.connection, lambda: execute(cursor, statement, *rest), statement
-                )
+            with self._turn:
+                if connection is None:
+                    execute(cursor, statement, *rest)
+                elif self._autocommit.get(connection.connection):
+                    self._execute_alone(
+                        connection.connection, lambda: execute(cursor, statement, *rest), statement
+                    )
+                else:
+                    with self._among_others(self._names.get(connection.connection, "")):
+                        execute(cursor, statement, *rest)
 
         return execute_at_home
+
+    @contextmanager
+    def _among_others(self, name: str) -> Iterator[None]:
+        """Let the transaction *name* send something, unless another one is in its way."""
+        if name and name not in self._open:
+            # The one around it has ended, and has taken this along.
+            raise _overlap()
+        try:
+            yield
+        except Exception as error:
+            if sqlstate_of(error) != _ABORTED:
+                self._failed = name
+            elif self._failed != name:
+                raise _overlap() from error
+            raise
 
     def _execute_alone(
         self, connection: "PoolProxiedConnection", execute: Callable[[], None], statement: str
@@ -161,8 +193,13 @@ class Savepoints:
 
     def _save(self, cursor: Any) -> str:
         name = f"ledger_db_{next(self._numbers)}"
-        cursor.execute(f"SAVEPOINT {name}")
         self._open.append(name)
+        try:
+            with self._among_others(name):
+                cursor.execute(f"SAVEPOINT {name}")
+        except BaseException:
+            self._open.pop()
+            raise
         return name
 
     def _commit(self, cursor: Any, name: str) -> None:
@@ -174,8 +211,9 @@ class Savepoints:
         self._release(cursor, name)
 
     def _roll_back(self, cursor: Any, name: str) -> None:
-        cursor.execute(f"ROLLBACK TO SAVEPOINT {name}")
-        self._release(cursor, name)
+        if name in self._open:
+            cursor.execute(f"ROLLBACK TO SAVEPOINT {name}")
+            self._release(cursor, name)
         if not self._is_postgres:
             cursor.execute("PRAGMA query_only = OFF")
 
@@ -184,19 +222,19 @@ class Savepoints:
         # Those that began after it have ended with it.
         del self._open[self._open.index(name) :]
 
-    def _refuse_overlap(self, name: str) -> None:
-        if self._open[-1:] != [name]:
-            raise ConfigurationError(
-                "two transactions of this test overlap, and there is one connection for both; let one end "
-                "before the next begins, or use ledger_db_manager, which has connections and really commits"
-            )
-
     def _check(self, cursor: Any) -> None:
         if not self._is_postgres:
             check_on_sqlite(cursor)
             return
         check_on_postgres(cursor)
         cursor.execute(f"SELECT set_config('statement_timeout', '{self._timeout}', true)")
+
+
+def _overlap() -> ConfigurationError:
+    return ConfigurationError(
+        "two transactions of this test overlap, and there is one connection for both; let one end before the "
+        "next begins, or use ledger_db_manager, which has connections and really commits"
+    )
 
 
 def _ignore(*arguments: object) -> None:
