@@ -15,6 +15,7 @@ from typing import Final
 from ledger_db.answers import postgres, redis
 from ledger_db.answers.postgres import by_sqlstate, own_sqlstate
 from ledger_db.answers.reason import UNKNOWN, Finding, Reason, Text, Verdict, text
+from ledger_db.answers.server_settings import SettingRefused
 
 _NO_ADDRESS: Final = Finding(Reason.NO_ADDRESS, "DNS knows no such host")
 _CLOSED_PORT: Final = Finding(Reason.CLOSED_PORT, "nobody listens on that port")
@@ -27,6 +28,7 @@ NO_AUTHORITIES: Final = Finding(Reason.WRONG_CERTIFICATE, "the file with the CA 
 CLIENT_UNKNOWN: Final = Finding(Reason.UNSUPPORTED, "the server asks for a certificate of the client")
 NO_TLS: Final = Finding(Reason.NO_TLS, "the server has no TLS, and without it no login is tried")
 NO_COMMON_TLS: Final = Finding(Reason.NO_TLS, "no TLS could be agreed on")
+_SETTING: Final = Finding(Reason.UNSUPPORTED, "the server refuses a server setting")
 
 # TLS first: a handshake that was refused is also a connection that was closed.
 _ON_THE_WAY: Final[tuple[Text, ...]] = (
@@ -103,6 +105,9 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 
 def _find_in(error: BaseException) -> Finding | None:
+    if isinstance(error, SettingRefused):
+        # Before its cause: of a role that is not there the server has the same words for a login.
+        return _SETTING
     said = str(error)
     for row in _rows_for(error):
         if row.pattern.search(said):

@@ -1,24 +1,25 @@
-"""
-Which of PostgreSQL's parameters can be set for a whole service, and what does the server read then?
-
-Most of what is wrong with them the server says in words that nothing else has.  Not so of a role.
-"""
+"""Which of PostgreSQL's parameters can be set for a whole service, and which did the server refuse?"""
 
 import re
 from collections.abc import Container, Mapping
 from typing import Final
 
-from ledger_db.answers.login_errors import sqlstate_of
 from ledger_db.errors import ConfigurationError
-from ledger_db.redaction import describe
 
 TIMEOUTS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 """Parameters that a service sets in seconds, as it does all others of its times."""
 
 # An extension's has the extension's name in front.
 _PARAMETER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_NO_ROLE: Final = re.compile(r'role "(.*)" does not exist')
-_INVALID_VALUE: Final = "22023"  # invalid_parameter_value
+
+# A dash in a name means what an underscore does; white space in a value stands behind a backslash.
+_ON_COMMAND_LINE: Final = re.compile(r"(?<!\S)(?:-c\s*|--)([A-Za-z_][\w.-]*)=((?:\\.|[^\s\\])*)", re.DOTALL)
+# Each language has its own, some of them with a space inside.
+_QUOTE: Final = r"[^\w\s.,:;/()=-]"
+
+
+class SettingRefused(ConfigurationError):
+    """The server has refused a setting, and with it the login; other credentials would change nothing."""
 
 
 def why_not_set(settings: Mapping[str, str], *, own: Container[str]) -> str | None:
@@ -45,22 +46,44 @@ def in_milliseconds(limits: Mapping[str, float | None]) -> dict[str, str]:
     return {name: f"{max(1, round(seconds * 1000))}ms" for name, seconds in set_ones}
 
 
-def refuse_missing_role(error: BaseException, *, user: str) -> None:
+def on_command_line(options: str) -> dict[str, str]:
+    """Return the settings in *options*, which libpq hands to the server as a command line."""
+    told = _ON_COMMAND_LINE.findall(options)
+    return {
+        name.lower().replace("-", "_"): re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
+        for name, value in told
+    }
+
+
+def refused_of(settings: Mapping[str, str], said: str, *, but: Container[str]) -> str | None:
     """
-    Tell a login's *error* that is about a role to be set from one about who logs in, whose words it has.
+    Return the name of that one of *settings* which the server refuses; None if it is not about any.
+
+    Libpq tells no SQLSTATE of a failed connect, and the server's sentence is in any language.  It quotes the
+    parameter's name; that of a role which is not there, or may not be set, quotes only the value.
 
     Args:
-        error: A driver's.
+        settings: What the login has told the server.
 
-        user: Who logs in.
+        said: The error.
 
-    Raises:
-        ConfigurationError: No other credentials would help.
+        but: Who logs in, and where to: a sentence that quotes these is about the login.
     """
-    missing = _NO_ROLE.search(str(error))
-    # libpq gives no code, and asyncpg one in every language.
-    if sqlstate_of(error) == _INVALID_VALUE or (missing is not None and missing[1] != user):
-        raise ConfigurationError(
-            f"PostgreSQL does not take a server setting ({describe(error)}); mend "
-            "LEDGER_DB_SERVER_SETTINGS, or what the program gives to the driver"
-        ) from error
+    for words in (settings.keys(), settings.values()):
+        for name, word in zip(settings, words, strict=True):
+            if word and word not in but and _quotes(said, word):
+                return name
+    return None
+
+
+def what_to_mend(name: str) -> str:
+    """Return what to do about the setting *name*, which the server has refused."""
+    own = f"{name.upper()}_SECONDS" if name in TIMEOUTS else "SERVER_SETTINGS"
+    return (
+        f"mend or leave out {name} in LEDGER_DB_{own} or connect_args, or let the server allow it: "
+        "CREATE ROLE, GRANT of the role, GRANT SET ON PARAMETER"
+    )
+
+
+def _quotes(said: str, word: str) -> bool:
+    return re.search(rf"{_QUOTE}\s*{re.escape(word)}\s*{_QUOTE}", said, re.IGNORECASE) is not None

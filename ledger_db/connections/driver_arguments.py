@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ledger_db.answers.server_settings import on_command_line
 from ledger_db.connections.silence import libpq_silence
 from ledger_db.errors import ConfigurationError
 
@@ -68,6 +69,16 @@ def on_loop_arguments(driver: str, options: "EngineOptions", given: "EngineArgum
 
         arguments["async_creator_fn"] = Connection.connect
     return arguments
+
+
+def told_at_login(cparams: Mapping[str, Any]) -> dict[str, str]:
+    """Return the server settings in *cparams*, which a driver of either kind is called with."""
+    settings = {str(name): str(value) for name, value in (cparams.get("server_settings") or {}).items()}
+    if "client_encoding" in cparams:
+        settings["client_encoding"] = str(cparams["client_encoding"])
+    # Without the argument libpq looks at the variable, which asyncpg never does.
+    options = cparams.get("options", os.environ.get("PGOPTIONS", ""))
+    return {**on_command_line(str(options)), **settings}
 
 
 def _libpq_arguments(options: "EngineOptions", given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ and the probe know of it, or would undo what the engines are for: to log in with
 nothing of one borrower for the next, and to show no value.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ledger_db.answers.server_settings import on_command_line
 from ledger_db.errors import ConfigurationError
 
 _LOGIN: Final = (
@@ -49,8 +49,6 @@ OF_ENGINE: Final[Mapping[str, str]] = {
 """What an engine is not given, and why not."""
 
 _NAMED_TLS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
-# As the server's own command line has them.
-_OPTION: Final = re.compile(r"(?:-c\s*|--)([A-Za-z][\w.-]*)\s*=")
 NAMES_OF_SILENCE: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
 OF_DRIVER: Final[Mapping[str, str]] = {
     **dict.fromkeys(
@@ -109,8 +107,7 @@ class EngineArguments:
             del engine["hide_parameters"]
         _refuse(engine, OF_ENGINE, name)
         _refuse(driver, OF_DRIVER, f"{name}['connect_args']")
-        for inner, names in _server_settings(driver).items():
-            _refuse(names, OF_DRIVER, f"{name}['connect_args'][{inner!r}]")
+        _refuse_at_login(driver, f"{name}['connect_args']")
         for where in (engine, engine.get("execution_options") or {}):
             if str(where.get("isolation_level", "")).upper() == "AUTOCOMMIT":
                 raise ConfigurationError(f"{name} cannot have the isolation level AUTOCOMMIT: {_TRANSACTION}")
@@ -165,16 +162,15 @@ def _refuse_other_than_names(given: object, name: str) -> None:
         raise ConfigurationError(f"{name} is to be a dictionary of values by their names")
 
 
-def _server_settings(driver: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the names of PostgreSQL's own parameters that *driver* sets, by where it does."""
-    in_options = _OPTION.findall(str(driver.get("options", "")))
-    return {
-        "server_settings": [name.lower() for name in driver.get("server_settings") or ()],
-        "options": [name.lower().replace("-", "_") for name in in_options],
-    }
-
-
-def _refuse(given: Iterable[str], table: Mapping[str, str], name: str) -> None:
+def _refuse(given: Mapping[str, Any], table: Mapping[str, str], name: str) -> None:
     for key in given:
         if key in table:
             raise ConfigurationError(f"{name} cannot have {key!r}: {table[key]}")
+
+
+def _refuse_at_login(given: Mapping[str, Any], name: str) -> None:
+    """Refuse what *given* would tell the server itself at login, past the driver's own argument for it."""
+    settings = {key.lower(): value for key, value in (given.get("server_settings") or {}).items()}
+    _refuse(settings, OF_DRIVER, f"{name}['server_settings']")
+    for options in (given.get("options"), settings.get("options")):
+        _refuse(on_command_line(str(options or "")), OF_DRIVER, f"{name}['options']")

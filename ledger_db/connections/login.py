@@ -26,7 +26,6 @@ from typing import TypeVar
 
 from ledger_db.answers.login_errors import judge
 from ledger_db.answers.reason import Verdict
-from ledger_db.answers.server_settings import refuse_missing_role
 from ledger_db.background import async_wait
 from ledger_db.backoff import Backoff, equal_jitter
 from ledger_db.connections.addresses import Addresses
@@ -146,7 +145,6 @@ class Logins:
                     except Exception as error:
                         if judge(error, but=handled_already) is not Verdict.REFUSED:
                             raise
-                        refuse_missing_role(error, user=step.credentials.username)
                         reply = error
                 elif isinstance(step, Look):
                     reply = look(step)
@@ -173,7 +171,6 @@ class Logins:
                     except Exception as error:
                         if judge(error, but=handled_already) is not Verdict.REFUSED:
                             raise
-                        refuse_missing_role(error, user=step.credentials.username)
                         reply = error
                 elif isinstance(step, Look):
                     reply = await self.async_look(step)

@@ -23,6 +23,8 @@ from sqlalchemy.util import await_only
 
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
+from ledger_db.answers.server_settings import SettingRefused, refused_of, what_to_mend
+from ledger_db.connections.driver_arguments import told_at_login
 from ledger_db.connections.hangup import LINE, Line
 from ledger_db.connections.listeners import ask_those_behind, refuse_foreign
 from ledger_db.connections.login import Logins
@@ -211,11 +213,28 @@ def _open(
     # Whoever is cancelled or interrupted here leaves the same frames.
     except BaseException as error:
         forget_frames(error, but=handled_already)
-        if not _is_asyncpg_s_own(error, dialect):
+        refused = _setting_refused(error, cparams, credentials)
+        if refused is None and not _is_asyncpg_s_own(error, dialect):
             raise
         own = error
     # Out here, where nothing is being handled: what was handled before must not become its context.
+    if refused is not None:
+        raise refused from own
     raise dialect.loaded_dbapi.OperationalError(describe(own)) from own
+
+
+def _setting_refused(
+    error: BaseException, cparams: dict[str, Any], credentials: Credentials
+) -> SettingRefused | None:
+    """Return what to raise if it is a server setting, and not the login, that the server refuses."""
+    who = {credentials.username, credentials.database, credentials.host}
+    name = refused_of(told_at_login(cparams), str(error), but=who)
+    if name is None:
+        return None
+    return SettingRefused(
+        f"PostgreSQL at {credentials.host}:{credentials.port} refuses the server setting {name}: "
+        f"{describe(error)}; {what_to_mend(name)}"
+    )
 
 
 def _is_asyncpg_s_own(error: BaseException, dialect: "Dialect") -> bool:
