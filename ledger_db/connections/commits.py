@@ -61,6 +61,11 @@ def tell_commits(engine: Engine) -> None:
     event.listen(engine, "handle_error", _look_at_error)
 
 
+def is_commit(statement: object) -> bool:
+    """Whether *statement* is a COMMIT that was written out."""
+    return _ENDS.match(str(statement)) is not None
+
+
 def refuse_unasked_rollback(tag: str | None, query: object) -> None:
     """
     Raise `PendingRollbackError` if *tag*, the answer to *query*, tells of a rollback that it did not ask for.
@@ -149,7 +154,7 @@ def _executing(dialect: Any) -> Callable[..., None]:
     execute = dialect.do_execute
 
     def execute_and_tell(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        if context is None or _ENDS.match(statement) is None:
+        if context is None or not is_commit(statement):
             execute(cursor, statement, parameters, context)
             return
         connection = context.root_connection.connection
@@ -235,4 +240,4 @@ def _sent(context: ExceptionContext, info: dict[Any, Any]) -> bool:
     if info.get(_COMMIT) == "sent":
         del info[_COMMIT]
         return True
-    return context.statement is not None and _ENDS.match(context.statement) is not None
+    return context.statement is not None and is_commit(context.statement)

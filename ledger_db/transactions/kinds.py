@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 COMMITTED = "ledger_db.committed"
-"""Key of `Session.info`: true once `commit` has committed anything of this session."""
+"""Key of `Session.info`: true once anything of this session was committed."""
 
 _LIMIT_STATEMENTS = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
@@ -35,11 +35,10 @@ class ManagedSession(LentSession):
     statement_timeout_seconds: float | None = None
 
     def commit(self) -> None:
-        """Commit, and note that it was done; see `sessions.commit`."""
+        """Commit, and tell if the outcome is unknown; see `sessions.commit`."""
         # Before: a connection that breaks while something is still being written is no riddle.
         self.flush()
         super().commit()
-        self.info[COMMITTED] = True
 
 
 class SessionKindArguments(TypedDict, total=False):
@@ -136,3 +135,10 @@ def _note_begin(session: ManagedSession, transaction: SessionTransaction, connec
     if seconds is not None and not transaction.nested:
         # set_config takes a bound value where SET LOCAL takes none; true makes it local to the transaction.
         connection.execute(_LIMIT_STATEMENTS, {"milliseconds": str(max(1, round(seconds * 1000)))})
+
+
+@event.listens_for(ManagedSession, "after_commit")
+def _note_commit(session: ManagedSession) -> None:
+    # Also one by the block of `Session.begin`.  The release of a savepoint stores nothing.
+    if session.begun is not None and not session.in_nested_transaction():
+        session.info[COMMITTED] = True

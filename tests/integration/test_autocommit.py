@@ -5,7 +5,7 @@ Under AUTOCOMMIT each statement is stored when it is answered, and a transaction
 has nothing to store.  Each driver, and each way to ask for AUTOCOMMIT.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -355,3 +355,82 @@ async def test_a_client_is_told_to_send_nothing_again_that_is_stored(
     assert (answer.status_code, kind, answer.headers.get("retry-after")) == expected
     assert "undone" not in answer.text
     assert rows(admin) == 1
+
+
+HOW_TO_COMMIT: dict[str, Callable[[Session], object]] = {
+    "commit()": lambda session: session.commit(),
+    "the transaction's own": lambda session: (session.get_transaction() or session.begin()).commit(),
+    "a statement": lambda session: session.execute(text("COMMIT")),
+    "nothing": lambda session: None,
+}
+
+
+def create_service_that_commits(settings: Settings, driver: str) -> FastAPI:
+    """Return a service whose endpoint commits one row, and then fails."""
+    app = FastAPI(lifespan=lifespan(settings))
+    install_error_handlers(app)
+
+    def store(session: Session, how: str, then: str) -> None:
+        session.execute(INSERT)
+        HOW_TO_COMMIT[how](session)
+        if then == "at the end":
+            session.execute(text("INSERT INTO late VALUES (1)"))
+        elif then == "in the program":
+            raise StaleDataError
+        else:
+            session.execute(text(then))
+
+    if is_on_loop(driver):
+
+        @app.post("/")
+        async def on_a_loop(session: AsyncSessionDep, how: str, then: str) -> None:
+            await session.run_sync(store, how, then)
+    else:
+
+        @app.post("/")
+        def on_a_thread(session: SessionDep, how: str, then: str) -> None:
+            store(session, how, then)
+
+    return app
+
+
+@pytest.fixture
+def late(admin: Any) -> Iterator[None]:
+    """A table that refuses a row when it is committed, as a conflict would."""
+    admin.execute(
+        "CREATE TABLE late (i int); GRANT ALL ON late TO PUBLIC;"
+        "CREATE FUNCTION be_late() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN RAISE SQLSTATE ''40001''; END';"
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION be_late()"
+    )
+    yield
+    admin.execute("DROP TABLE late; DROP FUNCTION be_late")
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize(
+    ("how", "then"),
+    [
+        (how, then)
+        for how in HOW_TO_COMMIT
+        for then in (CONFLICT, LATE, "at the end", "in the program")
+        # Of a COMMIT that was written out the connection knows, which has no part in what a program raises.
+        if (how, then) != ("a statement", "in the program")
+    ],
+)
+async def test_a_client_is_not_told_to_send_again_what_was_committed_before(
+    direct: Settings, admin: Any, driver: str, how: str, then: str
+) -> None:
+    """What an endpoint has committed stays, whatever its second transaction meets; else all is undone."""
+    admin.execute("DELETE FROM at_once")
+    settings = Settings(**{**direct.model_dump(exclude_unset=True), **choice_of(driver)})
+    async with serving(create_service_that_commits(settings, driver)) as served:
+        answer = await served.client.post("/", params={"how": how, "then": then})
+
+    kind = answer.json()["type"].rpartition(":")[2]
+    stored = how != "nothing"
+    assert rows(admin) == int(stored)
+    assert (kind == "partly-done", answer.status_code == 500) == (stored, stored)
+    assert ("retry-after" in answer.headers or answer.status_code == 504) is not stored
+    assert ("undone" in answer.text) is not stored

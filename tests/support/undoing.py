@@ -215,6 +215,16 @@ def _by_the_drivers_text(engine: Engine) -> None:
         wait((driver if hasattr(driver, "execute") else driver.cursor()).execute("COMMIT"))
 
 
+def _by_fetching(name: str) -> Ending:
+    def commit(engine: Engine) -> None:
+        with _raw(engine) as raw:
+            raw.cursor().execute(INSERT)
+            fail(raw)
+            wait(getattr(raw.driver_connection, name)("COMMIT"))
+
+    return commit
+
+
 def _by_the_drivers_transaction(engine: Engine) -> None:
     with Session(engine) as session:
         driver = driver_of(session.connection())
@@ -246,14 +256,16 @@ ENDINGS: dict[str, Ending] = {
     "raw_connection().commit()": _by_raw_connection,
     "the driver's execute": _by_the_drivers_text,
     "the driver's transaction()": _by_the_drivers_transaction,
+    **{f"asyncpg's {name}": _by_fetching(name) for name in ("fetch", "fetchrow", "fetchval")},
 }
 """How a transaction ends that has failed, and whose failure was caught."""
 
 
 def endings_of(driver: str) -> dict[str, Ending]:
-    """Return those that *driver* has; psycopg2 has no transactions of its own."""
+    """Return those that *driver* has; psycopg2 has no transactions of its own, and asyncpg alone fetches."""
     return {
         name: ending
         for name, ending in ENDINGS.items()
-        if driver != "psycopg2" or name != "the driver's transaction()"
+        if (driver != "psycopg2" or name != "the driver's transaction()")
+        and (driver == "asyncpg" or not name.startswith("asyncpg's"))
     }
