@@ -85,6 +85,11 @@ TEXTS: Final[tuple[Text, ...]] = (
         r"server does not support SSL|rejected SSL upgrade|SSL is not supported",
         Finding(Reason.NO_TLS, "the server has no TLS, and without it no login is tried"),
     ),
+    # What libpq makes of it, if it was told to insist on a password.
+    text(
+        r"authentication method requirement .* failed: server did not complete authentication",
+        Finding(Reason.NO_PASSWORD, "the server asks this address for no password"),
+    ),
     text(
         r"(peer|ident|certificate) authentication failed",
         Finding(Reason.FORBIDDEN, "pg_hba.conf asks this address for something else than a password"),

@@ -60,6 +60,9 @@ class Reason(Enum):
     FORBIDDEN = "forbidden"
     """Logged in, or turned away before the password, by a rule: pg_hba.conf, a missing privilege."""
 
+    NO_PASSWORD = "no_password"  # noqa: S105 - none
+    """Whoever asks is let in, with whatever password: a login proves nothing."""
+
     UNSUPPORTED = "unsupported"
     """Client and server do not understand each other: a protocol, an option, a way to authenticate."""
 

@@ -189,6 +189,16 @@ class ServerOdd(StepFailed):
     next_move = "see the cause"
 
 
+class NoPasswordAsked(StepFailed):
+    """Whatever the password is, the server lets this address in, so that no login proves anything."""
+
+    exit_status = 33
+    next_move = (
+        "have the server ask for one from here too (in pg_hba.conf scram-sha-256 instead of trust; for a "
+        "user of Redis a password instead of nopass), or rotate from where it does, then rotate again"
+    )
+
+
 _BY_REASON: dict[Reason, type[StepFailed]] = {
     Reason.REFUSED: PasswordRefused,
     Reason.EXPIRED: PasswordExpired,
@@ -204,6 +214,7 @@ _BY_REASON: dict[Reason, type[StepFailed]] = {
     Reason.FORBIDDEN: ActionForbidden,
     Reason.NO_LOGIN: ActionForbidden,
     Reason.FAILED_CHECK: CheckFailed,
+    Reason.NO_PASSWORD: NoPasswordAsked,
     Reason.UNSUPPORTED: ServerOdd,
     Reason.UNKNOWN: ServerOdd,
 }

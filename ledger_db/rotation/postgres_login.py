@@ -28,6 +28,8 @@ _CONNECT_SECONDS: Final = 5.0
 # libpq rounds everything below up to this.
 _LEAST_CONNECT_SECONDS: Final = 2.0
 _STATEMENT_SECONDS: Final = 10.0
+# Everything in which a password goes to the server or is proven to it; LDAP, PAM and RADIUS are "password".
+_WITH_PASSWORD: Final = "password,md5,scram-sha-256"  # noqa: S105 - no password
 
 
 def probe(secret: Secret, tls: TLS, deadline: Deadline) -> Probe:
@@ -40,16 +42,25 @@ def probe(secret: Secret, tls: TLS, deadline: Deadline) -> Probe:
 
 
 @contextmanager
-def session(secret: Secret, tls: TLS, deadline: Deadline) -> "Iterator[Cursor]":
+def session(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool = True) -> "Iterator[Cursor]":
     """
     Log in, in one transaction: committed at the end of the block, rolled back if it fails.
+
+    Args:
+        secret: As whom, and where.
+
+        tls: How.
+
+        deadline: For all of it.
+
+        proven: Whether to be let in without a password is a failure.  An administrator may be.
 
     Raises:
         ServerProblem: With what came of the login, or of a statement in the block.
 
         OutOfTime: There was no time to begin.
     """
-    connection = _connect(secret, tls, deadline)
+    connection = _connect(secret, tls, deadline, proven=proven)
     try:
         with connection, connection.cursor() as cursor:
             _prepare(cursor, deadline)
@@ -60,7 +71,7 @@ def session(secret: Secret, tls: TLS, deadline: Deadline) -> "Iterator[Cursor]":
         connection.close()
 
 
-def _connect(secret: Secret, tls: TLS, deadline: Deadline) -> Any:
+def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> Any:
     wait = deadline.wait_seconds(
         _CONNECT_SECONDS, what=f"a login to {_where(secret)}", at_least=_LEAST_CONNECT_SECONDS
     )
@@ -76,6 +87,8 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline) -> Any:
             dbname=secret.database("PostgreSQL"),
             connect_timeout=max(int(_LEAST_CONNECT_SECONDS), int(wait)),
             gssencmode="disable",
+            # Else "trust" in pg_hba.conf would prove a password that no other address is let in with.
+            **({"require_auth": _WITH_PASSWORD} if proven else {}),
             application_name="ledger_db.rotation",
             # A host that goes silent in the middle must not hold a statement beyond the deadline.
             tcp_user_timeout=int(1000 * deadline.remaining_seconds),

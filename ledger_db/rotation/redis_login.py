@@ -14,6 +14,7 @@ from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.answers.tls import TLS
 from ledger_db.answers.tls_trouble import told
 from ledger_db.redaction import forget_frames
+from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ def probe(secret: Secret, nodes: tuple[Node, ...], tls: TLS, deadline: Deadline)
     """Return what came of logging in everywhere: the first answer that is not ok, else ok."""
     for node in nodes:
         try:
-            with logged_in(node, secret, tls, deadline):
-                pass
+            with logged_in(node, secret, tls, deadline) as client:
+                _insist_on_password(client, node, secret)
         except ServerProblem as problem:
             return problem.probe
     return Probe()
@@ -130,10 +131,33 @@ def verify(secret: Secret, nodes: tuple[Node, ...], tls: TLS, deadline: Deadline
     for node in nodes:
         with logged_in(node, secret, tls, deadline) as client:
             who = _who_am_i(client)
+            _insist_on_password(client, node, secret)
         if who not in (None, user_of(secret)):
             raise ServerProblem(
                 Probe(Reason.FAILED_CHECK, f"{node} takes user {user_of(secret)!r} for another one")
             )
+
+
+def _insist_on_password(client: "redis.Redis", node: Node, secret: Secret) -> None:
+    """
+    Prove the login that there was, by one with another password that has to be refused.
+
+    Raises:
+        ServerProblem: It is let in: the user has ``nopass``.
+    """
+    import redis  # noqa: PLC0415 - as above
+
+    named = () if user_of(secret) == _DEFAULT_USER else (user_of(secret),)
+    try:
+        client.execute_command("AUTH", *named, new_password())  # type: ignore[no-untyped-call]
+    except (redis.AuthenticationError, redis.ResponseError):
+        return
+    raise ServerProblem(
+        Probe(
+            Reason.NO_PASSWORD,
+            f"user {user_of(secret)!r} at {node}: the server asks this user for no password",
+        )
+    )
 
 
 def _who_am_i(client: "redis.Redis") -> str | None:
