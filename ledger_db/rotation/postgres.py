@@ -20,8 +20,16 @@ from ledger_db.event_log import EventLog
 from ledger_db.rotation import postgres_roles, scram
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.postgres_admin import admin_of
-from ledger_db.rotation.postgres_checks import check_name, check_same, check_same_server, clone_of, partner
-from ledger_db.rotation.postgres_login import probe, session
+from ledger_db.rotation.postgres_checks import (
+    check_name,
+    check_same,
+    check_same_server,
+    check_statement,
+    clone_of,
+    partner,
+)
+from ledger_db.rotation.postgres_login import probe, session, try_check
+from ledger_db.rotation.postgres_pair import align
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
 
 if TYPE_CHECKING:
@@ -47,6 +55,7 @@ class PostgresSingleRotator:
     def next_secret(self, current: Secret) -> Mapping[str, Any]:
         """Change the password and nothing else."""
         check_name(current.username)
+        check_statement(current)
         return {"password": new_password()}
 
     def check(self, current: Secret, pending: Secret) -> None:
@@ -118,6 +127,7 @@ class PostgresAlternatingRotator:
                 f"field 'masterarn' of secret {current.name!r} is missing; the alternating strategy needs an "
                 "administrator's secret there, or choose 'postgres-single' in the field 'strategy'"
             )
+        check_statement(current)
         return {"username": self._other(current), "password": new_password()}
 
     def check(self, current: Secret, pending: Secret) -> None:
@@ -139,10 +149,11 @@ class PostgresAlternatingRotator:
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """Mend what differs between the roles and set the password, in one transaction."""
         with _administration(current, self._tools, deadline) as cursor:
-            self._provide(cursor, current, pending)
-            mended, left = postgres_roles.align(cursor, model=current.username, other=pending.username)
+            self._provide(cursor, current.username, pending.username)
+            aligned = align(cursor, model=current.username, other=pending.username)
+            aligned.refuse(model=current.username, other=pending.username)
             set_password(cursor, pending)
-        for event, drift in (("role.drift_mended", mended), ("role.drift_left", left)):
+        for event, drift in (("role.drift_mended", aligned.mended), ("role.drift_left", aligned.kept)):
             if drift:
                 log.warning(event, role=pending.username, drift=list(drift))
 
@@ -155,22 +166,32 @@ class PostgresAlternatingRotator:
         _revert(wanted, helpers, self._tools, deadline)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
-        """Compare the roles of the pair."""
+        """Compare the roles of the pair, by making them equal and undoing that."""
+        model, other = current.username, self._other(current)
         with _administration(current, self._tools, deadline) as cursor:
-            return postgres_roles.differences(cursor, model=current.username, other=self._other(current))
+            if not self._clone and not postgres_roles.exists(cursor, other):
+                return (f"role {other} does not exist",)
+            self._provide(cursor, model, other)
+            aligned = align(cursor, model=model, other=other)
+            cursor.connection.rollback()
+        return (
+            *(f"{words}: a rotation is refused" for words in aligned.grave),
+            *(f"{words}: a rotation mends that" for words in aligned.mended),
+            *(f"{words}: it stays so" for words in aligned.kept),
+        )
 
     def _other(self, current: Secret) -> str:
         other = clone_of(current.username) if self._clone else partner(current)
         check_name(other)
         return other
 
-    def _provide(self, cursor: "Cursor", current: Secret, pending: Secret) -> None:
-        if postgres_roles.exists(cursor, pending.username):
+    def _provide(self, cursor: "Cursor", model: str, other: str) -> None:
+        if postgres_roles.exists(cursor, other):
             return
         if not self._clone:
-            what = f"role {pending.username} does not exist at {current.host}; the pair is made beforehand"
-            raise ServerProblem(Probe(Reason.FAILED_CHECK, what))
-        names = {"new": sql.Identifier(pending.username), "model": sql.Identifier(current.username)}
+            what = f"role {other} does not exist; the pair is made beforehand"
+            raise ServerProblem(Probe(Reason.FAILED_CHECK, what), is_untouched=True)
+        names = {"new": sql.Identifier(other), "model": sql.Identifier(model)}
         cursor.execute(sql.SQL("CREATE ROLE {new} LOGIN").format(**names))
         cursor.execute(sql.SQL("GRANT {model} TO {new}").format(**names))
 
@@ -191,9 +212,12 @@ def _administration(current: Secret, tools: Tools, deadline: Deadline) -> "Itera
 
 
 def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
-    with session(pending, tools.tls, deadline) as cursor:
+    with session(pending, tools.tls, deadline, as_application=True) as cursor:
         cursor.execute("SELECT session_user::text")
         found = cursor.fetchone()
+        statement = check_statement(pending)
+        if statement is not None:
+            try_check(cursor, pending, statement)
     if found != (pending.username,):
         # A pooler or a user name map in between: what was tested is then not what was set.
         raise ServerProblem(

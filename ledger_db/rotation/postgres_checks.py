@@ -71,3 +71,16 @@ def check_name(name: str) -> None:
     # Bytes: PostgreSQL cuts a longer name off, silently, and would change the password of another role.
     if len(name.encode()) > _LONGEST_NAME_BYTES:
         raise SecretProblem(f"the role name {name!r} has more than {_LONGEST_NAME_BYTES} bytes")
+
+
+def check_statement(secret: Secret) -> str | None:
+    """
+    Return the SQL that an application does first, from the field ``check``; None if the secret has none.
+
+    Raises:
+        SecretProblem: It is no text.
+    """
+    statement = secret.fields.get("check")
+    if statement is None or (isinstance(statement, str) and statement.strip()):
+        return statement
+    raise secret.problem("check", "a statement of SQL, such as 'SELECT 1 FROM orders LIMIT 1'")

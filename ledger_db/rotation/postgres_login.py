@@ -28,8 +28,24 @@ _CONNECT_SECONDS: Final = 5.0
 # libpq rounds everything below up to this.
 _LEAST_CONNECT_SECONDS: Final = 2.0
 _STATEMENT_SECONDS: Final = 10.0
+_CHECK_SECONDS: Final = 5.0
 # Everything in which a password goes to the server or is proven to it; LDAP, PAM and RADIUS are "password".
 _WITH_PASSWORD: Final = "password,md5,scram-sha-256"  # noqa: S105 - no password
+
+
+# An application's role may be SET ROLE to its owner by default, and is then not allowed to change its own
+# password.  The search path: whoever owns a schema of this database could put a function of their own where
+# an administrator's statement finds it first.
+_PREPARED: Final = (
+    "SELECT pg_catalog.set_config('search_path', 'pg_catalog', false),"
+    " pg_catalog.set_config('role', 'none', false),"
+    " pg_catalog.set_config('statement_timeout', %s, false),"
+    " pg_catalog.set_config('lock_timeout', %s, false)"
+)
+_READ_ONLY: Final = (
+    "SELECT pg_catalog.set_config('transaction_read_only', 'on', true),"
+    " pg_catalog.set_config('statement_timeout', %s, true)"
+)
 
 
 def probe(secret: Secret, tls: TLS, deadline: Deadline) -> Probe:
@@ -42,7 +58,9 @@ def probe(secret: Secret, tls: TLS, deadline: Deadline) -> Probe:
 
 
 @contextmanager
-def session(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool = True) -> "Iterator[Cursor]":
+def session(
+    secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool = True, as_application: bool = False
+) -> "Iterator[Cursor]":
     """
     Log in, in one transaction: committed at the end of the block, rolled back if it fails.
 
@@ -55,6 +73,9 @@ def session(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool = True
 
         proven: Whether to be let in without a password is a failure.  An administrator may be.
 
+        as_application: Whether to be what an application is after its login, with all that is set for the
+            role; in a transaction that reads only.
+
     Raises:
         ServerProblem: With what came of the login, or of a statement in the block.
 
@@ -63,12 +84,34 @@ def session(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool = True
     connection = _connect(secret, tls, deadline, proven=proven)
     try:
         with connection, connection.cursor() as cursor:
-            _prepare(cursor, deadline)
+            if as_application:
+                cursor.execute(_READ_ONLY, (_milliseconds(_CHECK_SECONDS, deadline),))
+            else:
+                cursor.execute(_PREPARED, (_milliseconds(_STATEMENT_SECONDS, deadline),) * 2)
             yield cursor
     except psycopg2.Error as error:
         raise ServerProblem(_judge_statement(error, where=_where(secret))) from error
     finally:
         connection.close()
+
+
+def try_check(cursor: "Cursor", secret: Secret, statement: str) -> None:
+    """
+    Do what an application does first: *statement*, with a few seconds for it, undone in any case.
+
+    Raises:
+        ServerProblem: The server refuses it.
+    """
+    try:
+        cursor.execute(statement)
+    except psycopg2.Error as error:
+        code = error.pgcode or ""
+        if not code or code.startswith(("08", "57P")):
+            raise
+        # No text: it has the statement in it.
+        what = f"{_where(secret)}: the statement in the secret's field 'check' failed with SQLSTATE {code}"
+        raise ServerProblem(Probe(Reason.FAILED_CHECK, what, cause=error)) from error
+    cursor.connection.rollback()
 
 
 def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> Any:
@@ -103,18 +146,8 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> A
     raise ServerProblem(probe)
 
 
-def _prepare(cursor: "Cursor", deadline: Deadline) -> None:
-    milliseconds = int(1000 * deadline.wait_seconds(_STATEMENT_SECONDS, what="a statement"))
-    # An application's role may be SET ROLE to its owner by default, and is then not allowed to change its own
-    # password.  The search path: whoever owns a schema of this database could put a function of their own
-    # where an administrator's statement finds it first.
-    cursor.execute(
-        "SELECT pg_catalog.set_config('search_path', 'pg_catalog', false),"
-        " pg_catalog.set_config('role', 'none', false),"
-        " pg_catalog.set_config('statement_timeout', %s, false),"
-        " pg_catalog.set_config('lock_timeout', %s, false)",
-        (str(milliseconds), str(milliseconds)),
-    )
+def _milliseconds(at_most: float, deadline: Deadline) -> str:
+    return str(int(1000 * deadline.wait_seconds(at_most, what="a statement")))
 
 
 def _where(secret: Secret) -> str:

@@ -7,11 +7,14 @@ use is the model: everything that works, works with it.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import psycopg2
 from psycopg2 import sql
+
+from ledger_db.rotation.postgres_rights import Difference
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
@@ -27,7 +30,39 @@ _LISTS: Final = frozenset(
         "unix_socket_directories",
     }
 )
+_USER: Final = "$user"
+_OPTIONS_SINCE: Final = 160000
 _ELEMENT: Final = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
+
+
+_OF_ROLE: Final = """
+SELECT oid, rolconnlimit, rolvaliduntil::text, to_regnamespace(quote_ident(rolname)) IS NOT NULL, {columns}
+FROM pg_catalog.pg_roles WHERE rolname = %s
+"""
+_OF_MEMBERSHIPS: Final = """
+WITH RECURSIVE reached AS (
+    SELECT roleid FROM pg_catalog.pg_auth_members WHERE member = %(oid)s
+    UNION SELECT further.roleid FROM pg_catalog.pg_auth_members AS further
+        JOIN reached ON further.member = reached.roleid
+)
+SELECT rolname, bool_or(member = %(oid)s), {most} FROM reached
+JOIN pg_catalog.pg_roles AS granted ON granted.oid = reached.roleid
+LEFT JOIN pg_catalog.pg_auth_members AS own ON own.roleid = reached.roleid AND member = %(oid)s
+GROUP BY rolname
+"""
+
+_ATTRIBUTES: Final = {
+    "rolcanlogin": "LOGIN",
+    "rolinherit": "INHERIT",
+    "rolcreatedb": "CREATEDB",
+    "rolbypassrls": "BYPASSRLS",
+}
+"""What is made equal in both directions: a role that sees more rows than the one before is no better."""
+
+_POWERS: Final = {"rolsuper": "SUPERUSER", "rolcreaterole": "CREATEROLE", "rolreplication": "REPLICATION"}
+"""What no rotation at night gives to a role, nor takes from it."""
+
+_OPTIONS: Final = ("ADMIN", "INHERIT", "SET")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +71,28 @@ class _Role:
     What has to be equal in two roles.
 
     Attributes:
+        attributes: By the names of the catalogue: what it is, and what it may.
+
         limit: CONNECTION LIMIT; -1 for none.
 
         expires: VALID UNTIL; None for never.
 
-        memberships: Roles that it is a member of.
+        memberships: Roles that it is a member of, each with the options of that.
+
+        reaches: Roles that it is a member of by whichever way.
 
         settings: ALTER ROLE ... [IN DATABASE ...] SET; database ("" for all) and name to value.
+
+        schema: Whether there is one of its name, which "$user" in a search path leads to.
     """
 
-    can_login: bool
-    inherits: bool
+    attributes: Mapping[str, bool]
     limit: int
     expires: str | None
-    memberships: frozenset[str]
-    settings: dict[tuple[str, str], str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    """One difference: in words, and the statement that mends it; None where a person has to decide."""
-
-    words: str
-    statement: sql.Composable | None
+    memberships: Mapping[str, tuple[bool, ...]]
+    reaches: frozenset[str]
+    settings: Mapping[tuple[str, str], str]
+    schema: bool
 
 
 def exists(cursor: "Cursor", role: str) -> bool:
@@ -75,86 +109,81 @@ def has_expired(cursor: "Cursor", role: str) -> bool:
     return cursor.fetchone() is not None
 
 
-def differences(cursor: "Cursor", *, model: str, other: str) -> tuple[str, ...]:
-    """Say in which way *other* differs from *model*, a sentence each; changes nothing."""
-    if not exists(cursor, other):
-        return (f"role {other} does not exist",)
-    return tuple(difference.words for difference in _compare(cursor, model=model, other=other))
-
-
-def align(cursor: "Cursor", *, model: str, other: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """
-    Make *other* like *model*, as far as the administrator may.
-
-    Returns:
-        What was mended, and what was left.
-    """
-    mended: list[str] = []
-    left: list[str] = []
-    for difference in _compare(cursor, model=model, other=other):
-        done = difference.statement is not None and _permitted(cursor, difference.statement)
-        (mended if done else left).append(difference.words)
-    return tuple(mended), tuple(left)
-
-
-def _permitted(cursor: "Cursor", statement: sql.Composable) -> bool:
-    # A savepoint: what this administrator may not do, or this server does not know, must not undo the rest.
-    cursor.execute("SAVEPOINT difference")
-    try:
-        cursor.execute(statement)
-    except (psycopg2.ProgrammingError, psycopg2.DataError):
-        cursor.execute("ROLLBACK TO SAVEPOINT difference")
-        return False
-    cursor.execute("RELEASE SAVEPOINT difference")
-    return True
-
-
-def _compare(cursor: "Cursor", *, model: str, other: str) -> list[_Difference]:
+def differences(cursor: "Cursor", *, model: str, other: str) -> list[Difference]:
+    """Return in what *other* differs from *model*, of all that is known of roles themselves."""
     wanted, found = _read(cursor, model), _read(cursor, other)
     name = sql.Identifier(other)
     return [
         *_attributes(wanted, found, other, name),
-        *_memberships(wanted, found, other, name),
+        *_memberships(wanted, found, model=model, other=other),
         *_settings(wanted, found, other, name),
+        *_schemas(wanted, found, model=model, other=other),
     ]
 
 
-def _attributes(wanted: _Role, found: _Role, other: str, name: sql.Identifier) -> list[_Difference]:
+def _attributes(wanted: _Role, found: _Role, other: str, name: sql.Identifier) -> list[Difference]:
     differences = []
     alter = sql.SQL("ALTER ROLE {} ").format(name)
-    if found.can_login != wanted.can_login:
-        word = "LOGIN" if wanted.can_login else "NOLOGIN"
-        differences.append(_Difference(f"{other} has not {word}", alter + sql.SQL(word)))
-    if found.inherits != wanted.inherits:
-        word = "INHERIT" if wanted.inherits else "NOINHERIT"
-        differences.append(_Difference(f"{other} has not {word}", alter + sql.SQL(word)))
+    for column, word in {**_ATTRIBUTES, **_POWERS}.items():
+        if found.attributes[column] != wanted.attributes[column]:
+            told = word if wanted.attributes[column] else f"NO{word}"
+            statement = alter + sql.SQL(told) if column in _ATTRIBUTES else None
+            is_less = wanted.attributes[column] or column in _ATTRIBUTES
+            differences.append(Difference(f"{other} has not {told}", statement, is_grave=is_less))
     if found.limit != wanted.limit:
         statement = alter + sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(wanted.limit))
         differences.append(
-            _Difference(f"{other} has CONNECTION LIMIT {found.limit}, not {wanted.limit}", statement)
+            Difference(f"{other} has CONNECTION LIMIT {found.limit}, not {wanted.limit}", statement)
         )
     if found.expires != wanted.expires:
         statement = alter + sql.SQL("VALID UNTIL {}").format(sql.Literal(wanted.expires or "infinity"))
-        differences.append(_Difference(f"{other} has another VALID UNTIL", statement))
+        differences.append(Difference(f"{other} has another VALID UNTIL", statement))
     return differences
 
 
-def _memberships(wanted: _Role, found: _Role, other: str, name: sql.Identifier) -> list[_Difference]:
-    missing = [
-        _Difference(
-            f"{other} is no member of {role}", sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), name)
-        )
-        for role in sorted(wanted.memberships - found.memberships - {other})
-    ]
+def _memberships(wanted: _Role, found: _Role, *, model: str, other: str) -> list[Difference]:
+    differences = []
+    for role, options in sorted(wanted.memberships.items()):
+        if role == other or found.memberships.get(role) == options:
+            continue
+        if role not in found.reaches:
+            differences.append(Difference(f"{other} is no member of {role}", _grant(role, other, options)))
+        elif role in found.memberships and not _covers(found.memberships[role], options):
+            words = f"{other} is a member of {role} with other options"
+            differences.append(Difference(words, _grant(role, other, options)))
     # Taking rights away is nothing for a rotation at night.
-    extra = [
-        _Difference(f"{other} is a member of {role}, and the role in use is not", None)
-        for role in sorted(found.memberships - wanted.memberships)
-    ]
-    return missing + extra
+    for role in sorted(found.memberships.keys() - wanted.reaches - {model}):
+        words = f"{other} is a member of {role}, and the role in use is not"
+        differences.append(Difference(words, is_grave=False))
+    return differences
 
 
-def _settings(wanted: _Role, found: _Role, other: str, name: sql.Identifier) -> list[_Difference]:
+def _covers(found: tuple[bool, ...], wanted: tuple[bool, ...]) -> bool:
+    return all(has or not needs for has, needs in zip(found, wanted, strict=True))
+
+
+def _grant(role: str, other: str, options: tuple[bool, ...]) -> sql.Composable:
+    grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(other))
+    if len(options) == 1:
+        return grant + sql.SQL(" WITH ADMIN OPTION" if options[0] else "")
+    told = (f"{word} {'TRUE' if has else 'FALSE'}" for word, has in zip(_OPTIONS, options, strict=True))
+    return grant + sql.SQL(" WITH ") + sql.SQL(", ".join(told))
+
+
+def _schemas(wanted: _Role, found: _Role, *, model: str, other: str) -> list[Difference]:
+    # Who acts as another role looks in that one's schema.
+    acts = any(name == "role" for _, name in wanted.settings)
+    path = wanted.settings.get(("", "search_path"), _USER)
+    if wanted.schema == found.schema or acts or _USER not in path:
+        return []
+    owner = model if wanted.schema else other
+    words = (
+        f'the search path of {owner} leads to schema {owner}, by "$user", and that of the other role does not'
+    )
+    return [Difference(words)]
+
+
+def _settings(wanted: _Role, found: _Role, other: str, name: sql.Identifier) -> list[Difference]:
     differences = []
     for key in sorted(wanted.settings.keys() | found.settings.keys()):
         if wanted.settings.get(key) == found.settings.get(key):
@@ -163,7 +192,7 @@ def _settings(wanted: _Role, found: _Role, other: str, name: sql.Identifier) -> 
         where = sql.SQL(" IN DATABASE {}").format(sql.Identifier(database)) if database else sql.SQL("")
         # The value of a setting of one's own (app.key) may be a secret: only its name is ever told.
         differences.append(
-            _Difference(
+            Difference(
                 f"{other} has another {setting}{f' in database {database}' if database else ''}",
                 sql.SQL("ALTER ROLE {}{} {}").format(
                     name, where, _assignment(setting, wanted.settings.get(key))
@@ -188,35 +217,36 @@ def _assignment(setting: str, value: str | None) -> sql.Composable:
 
 
 def _read(cursor: "Cursor", role: str) -> _Role:
-    cursor.execute(
-        "SELECT oid, rolcanlogin, rolinherit, rolconnlimit, rolvaliduntil::text"
-        " FROM pg_catalog.pg_roles WHERE rolname = %s",
-        (role,),
-    )
+    columns = [*_ATTRIBUTES, *_POWERS]
+    cursor.execute(_OF_ROLE.format(columns=", ".join(columns)), (role,))
     row = cursor.fetchone()
     if row is None:
         # Seen a moment ago in this transaction, so it was dropped in between.
         raise psycopg2.errors.UndefinedObject(f"role {role} is gone")
-    oid, can_login, inherits, limit, expires = row
+    oid, limit, expires, schema, *attributes = row
+    memberships, reaches = _read_memberships(cursor, oid)
     return _Role(
-        can_login=can_login,
-        inherits=inherits,
+        attributes=dict(zip(columns, attributes, strict=True)),
         limit=limit,
         # "infinity" and nothing mean the same, and which of them is there depends on who made the role.
         expires=None if expires == "infinity" else expires,
-        memberships=_read_memberships(cursor, oid),
+        memberships=memberships,
+        reaches=reaches,
         settings=_read_settings(cursor, oid),
+        schema=schema,
     )
 
 
-def _read_memberships(cursor: "Cursor", oid: int) -> frozenset[str]:
-    cursor.execute(
-        "SELECT granted.rolname FROM pg_catalog.pg_auth_members AS membership"
-        " JOIN pg_catalog.pg_roles AS granted ON granted.oid = membership.roleid"
-        " WHERE membership.member = %s",
-        (oid,),
+def _read_memberships(cursor: "Cursor", oid: int) -> tuple[dict[str, tuple[bool, ...]], frozenset[str]]:
+    # The same may be granted by several, and each with options of its own; the most of them counts.
+    kinds = _OPTIONS if cursor.connection.server_version >= _OPTIONS_SINCE else _OPTIONS[:1]
+    most = ", ".join(f"bool_or({kind.lower()}_option)" for kind in kinds)
+    cursor.execute(_OF_MEMBERSHIPS.format(most=most), {"oid": oid})
+    rows = cursor.fetchall()
+    return (
+        {name: tuple(options) for name, is_direct, *options in rows if is_direct},
+        frozenset(name for name, *_ in rows),
     )
-    return frozenset(name for (name,) in cursor.fetchall())
 
 
 def _read_settings(cursor: "Cursor", oid: int) -> dict[tuple[str, str], str]:

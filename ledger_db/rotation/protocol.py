@@ -51,9 +51,11 @@ class ServerProblem(Exception):
     `steps` makes a `RotationFailed` of it, with the step, the secret and the state that only it knows.
     """
 
-    def __init__(self, probe: Probe, *, next_move: str | None = None) -> None:
+    def __init__(self, probe: Probe, *, next_move: str | None = None, is_untouched: bool = False) -> None:
         super().__init__(probe.what)
         self.probe = probe
+        # Whether the server is what it was before, although it was to be changed.
+        self.is_untouched = is_untouched
         # What a person does about it, if that is not the same for all of the reason.
         self.next_move = next_move
         # Here, as what a probe has found may be raised long after.

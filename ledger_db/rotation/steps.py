@@ -135,9 +135,14 @@ class Steps:
         return Outcome.DONE
 
     def _apply(self, pending: Secret) -> None:
-        accepted = self._accepted(self._current)
+        accepted, untouched = self._accepted(self._current), self._state
         self._state = "the server may have the password in AWSPENDING; AWSCURRENT is unchanged"
-        self._rotator.apply(accepted, pending, self._deadline)
+        try:
+            self._rotator.apply(accepted, pending, self._deadline)
+        except ServerProblem as problem:
+            if problem.is_untouched:
+                self._state = untouched
+            raise
 
     def _test(self, labels: Labels) -> Outcome:
         self._state = "AWSCURRENT is unchanged"
