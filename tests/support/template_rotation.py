@@ -220,9 +220,12 @@ def filters_find_something(stack: Stack) -> Iterator[str]:
     figures = journal.metrics_line({"CredentialGapMs": 1}, dimensions={})
     for name, properties in stack.of_type(_FILTER):
         pattern = properties["FilterPattern"]
-        event = re.fullmatch(r'\{ \$\.event = "([a-z_.]+)" \}', pattern)
+        either = [
+            re.fullmatch(r'\(?\$\.event = "([a-z_.]+)"\)?', each) for each in pattern[2:-2].split(" || ")
+        ]
         figure = re.fullmatch(r"\{ \$\.(\w+) >= 0 \}", pattern)
-        if not (event and event[1] in logged_events()) and not (figure and f'"{figure[1]}"' in figures):
+        is_logged = all(event is not None and event[1] in logged_events() for event in either)
+        if not is_logged and not (figure and f'"{figure[1]}"' in figures):
             yield f"{name} looks for a line that nobody writes: {pattern}"
         if properties["LogGroupName"].strip("{}") not in stack.resources:
             yield f"{name} looks into a log that is not there"
