@@ -86,11 +86,14 @@ class Secret:
         version: Id of the version.
 
         fields: Everything in it, unknown fields included: a rotation carries them into the next version.
+
+        is_binary: Whether it is stored as SecretBinary; the next version is stored the same way.
     """
 
     name: str
     version: str
     fields: Mapping[str, Any] = field(repr=False)
+    is_binary: bool = False
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(NOT_PICKLED)
@@ -250,4 +253,4 @@ def secret_in(answer: Mapping[str, Any], *, name: str) -> Secret:
             f"secret {name!r}: {why_not}; expected a JSON object with at least 'username' and 'password', in "
             "the shape that AWS documents for database secrets"
         )
-    return Secret(name, version, fields)
+    return Secret(name, version, fields, is_binary="SecretString" not in answer)

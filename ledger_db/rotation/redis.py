@@ -5,18 +5,21 @@ The server knows two passwords at a time: AWSCURRENT's, and the next one from se
 logs in at every moment, and services change over when they like.  The older one goes with the next rotation,
 or when `RedisAclRotator.retire` is called.
 
-    setSecret    ACL SETUSER app resetpass #current #pending   one command: no moment without a password
+    setSecret    ACL SETUSER app #current #pending             the passwords of older versions go, !older;
+                                                               others' passwords on the user stay
                  ACL SAVE                                      in one transaction with it
     testSecret   AUTH, ACL WHOAMI, PING                        as the user, on every node
                  ACL SAVE                                      if it failed before
 
 Only SHA-256 hashes are sent: a password that was never on the wire is in no log on the other side.
 
-Who makes the change needs the rights ``+acl|getuser +acl|setuser +acl|save +multi +exec +ping``.
+Who makes the change needs the rights ``+acl|getuser +acl|setuser +acl|save +multi +exec``; the user that is
+rotated needs none.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ledger_db.answers.reason import Reason
@@ -26,6 +29,7 @@ from ledger_db.rotation import redis_login
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
 from ledger_db.rotation.redis_login import Node, nodes_of, user_of
+from ledger_db.rotation.versions import Versions
 
 if TYPE_CHECKING:
     import redis
@@ -76,13 +80,13 @@ class RedisAclRotator:
 
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """
-        Let every node know both passwords, and no others.
+        Let every node know both passwords, and none of an older version; what else it knows is others'.
 
         Whatever happens in between, every node accepts *current* before, during and after.
         """
         for node, admin in self._administrators(current):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                _set_passwords(client, node, user_of(pending), (current, pending))
+                self._set_passwords(client, node, (current, pending), deadline)
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in everywhere, and have the change outlast a restart of the server."""
@@ -101,11 +105,11 @@ class RedisAclRotator:
         known = (wanted,) if alive is None else (alive, wanted)
         for node, admin in self._administrators(wanted, itself=alive or wanted):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                _set_passwords(client, node, user_of(wanted), known)
+                self._set_passwords(client, node, known, deadline)
 
     def retire(self, current: Secret, deadline: Deadline) -> None:
         """
-        Let every node forget all passwords but that of *current*.
+        Let every node forget the passwords of all versions but *current*.
 
         For the end of an overlap that should not last until the next rotation.  Sessions that are logged in
         stay logged in.
@@ -119,7 +123,7 @@ class RedisAclRotator:
             raise ServerProblem(proven)
         for node, admin in self._administrators(current):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                _set_passwords(client, node, user_of(current), (current,))
+                self._set_passwords(client, node, (current,), deadline)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Say which nodes let the user in without a password, not at all, or with more than two."""
@@ -130,6 +134,39 @@ class RedisAclRotator:
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
                 found += _oddities(_user(client, user_of(current)), user_of(current), node)
         return tuple(found)
+
+    def _set_passwords(
+        self, client: "redis.Redis", node: Node, secrets: tuple[Secret, ...], deadline: Deadline
+    ) -> None:
+        name = user_of(secrets[0])
+        user = _user(client, name)
+        # SETUSER makes a user that does not exist, one without rights and therefore without use.
+        if user is None:
+            raise ServerProblem(Probe(Reason.FAILED_CHECK, f"user {name!r} does not exist at {node}"))
+        known = [hashed(secret.password) for secret in secrets]
+        unknown = {f"#{password}" for password in user["passwords"]}.difference(known)
+        _write(
+            client,
+            node,
+            name,
+            known,
+            [password[1:] for password in self._ours(unknown, secrets[0], deadline)],
+        )
+
+    def _ours(self, unknown: set[str], secret: Secret, deadline: Deadline) -> list[str]:
+        """Return which of the hashes are passwords of older versions; the rest is another service's."""
+        ours: list[str] = []
+        # Nothing is asked where nothing is left to tell apart: usually AWSPREVIOUS explains all.
+        versions = (
+            Versions(self._tools.client("secretsmanager"), secret.name, deadline).others() if unknown else ()
+        )
+        for version in versions:
+            with suppress(SecretProblem):
+                ours += unknown & {hashed(version.password)}
+            unknown = unknown.difference(ours)
+            if not unknown:
+                break
+        return ours
 
     def _administrators(
         self, secret: Secret, *, itself: Secret | None = None
@@ -182,21 +219,20 @@ def hashed(password: str) -> str:
     return "#" + hashlib.sha256(password.encode()).hexdigest()
 
 
-def _set_passwords(client: "redis.Redis", node: Node, user: str, secrets: tuple[Secret, ...]) -> None:
-    # SETUSER makes a user that does not exist, one without rights and therefore without use.
-    if _user(client, user) is None:
-        raise ServerProblem(Probe(Reason.FAILED_CHECK, f"user {user!r} does not exist at {node}"))
-    hashes = [hashed(secret.password) for secret in secrets]
+def _write(client: "redis.Redis", node: Node, user: str, known: list[str], older: list[str]) -> None:
     # One transaction: a password that works, and that a restart of the server would make it forget, must not
     # become AWSCURRENT.
     with client.pipeline(transaction=True) as transaction:
-        # Not acl_setuser(), which has no way to say "these passwords and no others" in one command.
-        transaction.execute_command("ACL", "SETUSER", user, "resetpass", *hashes)  # type: ignore[no-untyped-call]
+        transaction.execute_command("ACL", "SETUSER", user, *known)  # type: ignore[no-untyped-call]
+        for password in older:
+            # One by one, not "resetpass": a password that somebody else has just added stays, and one that
+            # another call of this step has just removed is no failure of ours.
+            transaction.execute_command("ACL", "SETUSER", user, f"!{password}")  # type: ignore[no-untyped-call]
         transaction.execute_command("ACL", "SAVE")  # type: ignore[no-untyped-call]
-        is_set, is_saved = transaction.execute(raise_on_error=False)
+        is_set, *_, is_saved = transaction.execute(raise_on_error=False)
     if isinstance(is_set, Exception):
         raise is_set
-    log.info("rotation.passwords_set", role=user, action=f"{len(secrets)} known at {node}")
+    log.info("rotation.passwords_set", role=user, action=f"{len(known)} known at {node}")
     if isinstance(is_saved, Exception):
         _judge_saving(is_saved, node)
 

@@ -96,7 +96,9 @@ def logged_in(node: Node, secret: Secret, tls: TLS, deadline: Deadline) -> "Iter
     handled_already = sys.exception()
     try:
         with _client(node, secret, tls, seconds) as client:
-            client.ping()
+            # A user need not have the right to PING; that it is refused is said to whoever has logged in.
+            with contextlib.suppress(redis.exceptions.NoPermissionError):
+                client.ping()
             yield client
     except (redis.RedisError, OSError) as error:
         probe = _judge(error, node, secret, tls, handled_already)

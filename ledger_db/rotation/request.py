@@ -14,6 +14,7 @@ from ledger_db.rotation.steps import STEPS
 _NAME: Final = re.compile(r"[!-~]{1,2048}")
 TOKEN: Final = re.compile(r"[A-Za-z0-9_.:/+=-]{32,64}")
 _MOST_ROTATION_TOKEN: Final = 2048
+_ARN_SUFFIX_LENGTH: Final = len("-AbCdEf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,12 @@ def is_allowed(labels: Labels, allowed: tuple[str, ...]) -> bool:
     """
     Whether the secret is one of *allowed*: names, ARNs, or patterns of either with ``*`` and ``?``.
 
+    An ARN may lack the six characters that Secrets Manager adds, as people who know the name write it.
+
     What Secrets Manager says that the secret is called counts, not what the event calls it.
     """
-    return any(
-        fnmatchcase(name, pattern) for pattern in allowed for name in (labels.arn, labels.name) if pattern
-    )
+    names = (labels.arn, labels.arn[:-_ARN_SUFFIX_LENGTH], labels.name)
+    return any(fnmatchcase(name, pattern) for pattern in allowed for name in names if pattern)
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:

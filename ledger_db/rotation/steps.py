@@ -108,7 +108,7 @@ class Steps:
             return Outcome.NOTHING_TO_DO
         fields = {**self._current.fields, **self._rotator.next_secret(self._current)}
         self._state = "AWSPENDING may hold a password that the server does not have; AWSCURRENT is unchanged"
-        if self._versions.put_pending(self._token, fields):
+        if self._versions.put_pending(self._token, fields, is_binary=self._current.is_binary):
             return Outcome.DONE
         # The version had a value before this call, that was not visible: one value a version, for ever.
         if self._versions.pending(self._token) is None:

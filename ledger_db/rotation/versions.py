@@ -96,6 +96,33 @@ class Versions:
         """Return the value of a *version*, whatever its labels; None if it has none, or is not there."""
         return self._read(VersionId=version)
 
+    def others(self) -> Iterator[Secret]:
+        """
+        Yield every version that holds a usable value, AWSPREVIOUS first.
+
+        Also those without a label, which AWS keeps for a while: a rotation that was given up may have left
+        its password on the server.
+        """
+        previous = self.previous()
+        if previous is not None:
+            yield previous
+        for version in self._listed():
+            with suppress(SecretProblem):
+                found = self.value_of(version)
+                if found is not None:
+                    yield found
+
+    def _listed(self) -> Iterator[str]:
+        page: Mapping[str, Any] = {}
+        while not page or "NextToken" in page:
+            going_on = {"NextToken": page["NextToken"]} if page else {}
+            with self._translated("ListSecretVersionIds"):
+                page = self._client.list_secret_version_ids(
+                    SecretId=self._secret_id, IncludeDeprecated=True, **going_on
+                )
+            for version in page["Versions"]:
+                yield version["VersionId"]
+
     def pending(self, token: str, *, patient: bool = True) -> Secret | None:
         """
         Return the value of the version *token*, if that carries AWSPENDING.
@@ -114,22 +141,31 @@ class Versions:
             self._sleep(wait)
         return found
 
-    def put_pending(self, token: str, fields: Mapping[str, Any]) -> bool:
+    def put_pending(self, token: str, fields: Mapping[str, Any], *, is_binary: bool = False) -> bool:
         """
         Give the version *token* its value, and AWSPENDING.
+
+        Args:
+            token: The version.
+
+            fields: The value.
+
+            is_binary: Store it as SecretBinary, for those who read the version before in that form.
 
         Returns:
             False if the version has another value already: an earlier attempt was here, whose answer was
             lost.  That value counts; read it again.
         """
         passed_on = {} if self._rotation_token is None else {"RotationToken": self._rotation_token}
+        text = json.dumps(dict(fields))
+        value: Mapping[str, Any] = {"SecretBinary": text.encode()} if is_binary else {"SecretString": text}
         try:
             with self._translated("PutSecretValue", but=("ResourceExistsException",), repeat=False):
                 self._client.put_secret_value(
                     SecretId=self._secret_id,
                     ClientRequestToken=token,
-                    SecretString=json.dumps(dict(fields)),
                     VersionStages=[PENDING],
+                    **value,
                     **passed_on,
                 )
         except self._client.exceptions.ResourceExistsException:

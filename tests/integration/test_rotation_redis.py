@@ -167,7 +167,7 @@ def test_a_server_without_an_acl_file_is_rotated_too(box: Sandbox) -> None:
 
 def test_the_rights_that_are_documented_are_enough(world: RedisWorld, rotator: RedisAclRotator) -> None:
     """An administrator for rotations may do nothing else."""
-    rights = "+acl|getuser +acl|setuser +acl|save +multi +exec +ping"
+    rights = "+acl|getuser +acl|setuser +acl|save +multi +exec"
     assert rights in (redis_rotation.__doc__ or "")
     with redis_world(world.box, rights=rights) as administrator:
         with closing(world.box.client()) as client:

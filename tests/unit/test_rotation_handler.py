@@ -71,6 +71,10 @@ def test_a_malformed_event_is_refused_by_field(field: str, value: object) -> Non
         ((ARN,), True),
         (("app/*",), True),
         (("arn:aws:secretsmanager:eu-central-1:123456789012:secret:app/*",), True),
+        # As AWS takes an ARN too: without the hyphen and six characters that it adds to the name.
+        (("arn:aws:secretsmanager:eu-central-1:123456789012:secret:app/db",), True),
+        (("arn:aws:secretsmanager:eu-central-1:123456789012:secret:app/d",), False),
+        (("arn:aws:secretsmanager:eu-west-1:123456789012:secret:app/db",), False),
         (("other/*", "app/d"), False),
         (("APP/DB",), False),
         ((), False),
