@@ -124,6 +124,10 @@ class Secret:
         """The field that names the secret of an administrator; None if the secret names none."""
         return next((name for name in ADMINISTRATOR_FIELDS if self.fields.get(name)), None)
 
+    def has(self, name: str) -> bool:
+        """Whether the field *name* is there; one that is meant by another spelling is refused."""
+        return self._given(name)[1] is not None
+
     def check_engine(self, server: Server) -> None:
         """Insist on an engine that is a *server*, where the secret names one."""
         _, engine = self._given("engine")

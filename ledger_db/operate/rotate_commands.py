@@ -9,6 +9,7 @@ from ledger_db.answers.aws_client import region_of
 from ledger_db.answers.tls import MODES, TLS, SslMode
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.rotation.handler import announcer, client_maker
+from ledger_db.rotation.passwords import PasswordRules
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.request import TOKEN, Request
 from ledger_db.rotation.runner import Findings, Rules, Runner
@@ -56,7 +57,13 @@ def rotate(
     if token is not None and not TOKEN.fullmatch(token):
         raise click.UsageError("--token is the id of a version: 32 to 64 characters")
     # No list here: it keeps others from choosing for a function, and this is whoever owns the permissions.
-    rules = Rules(allowed=("*",), strategy=strategy, tls=_tls(sslmode, sslrootcert), urgent=urgent)
+    rules = Rules(
+        allowed=("*",),
+        strategy=strategy,
+        tls=_tls(sslmode, sslrootcert),
+        passwords=PasswordRules.from_environment(os.environ),
+        urgent=urgent,
+    )
     runner = Runner(rules, client_maker(region_of(secret)), announcer=announcer)
     deadline = Deadline.after(timeout_seconds)
     try:

@@ -1,7 +1,8 @@
 """
-Rotates passwords of ElastiCache, which lets nobody change them on the server itself.
+Rotates passwords of ElastiCache and MemoryDB, which let nobody change them on the server itself.
 
     elasticache-user         ModifyUser with two passwords: AWSCURRENT's and the next one
+    memorydb-user            UpdateUser, the same
     elasticache-auth-token   ModifyReplicationGroup: SET to AWSCURRENT's (the oldest goes), ROTATE to the next
 
 Either way two are valid at a time, AWSCURRENT's always among them.  The older one goes with the next
@@ -11,12 +12,13 @@ waited for, and then tried out: "active" is what AWS says, a login is what count
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
 from ledger_db.rotation import redis_login
-from ledger_db.rotation.elasticache_api import Groups, Pause, Users
+from ledger_db.rotation.elasticache_api import Groups, MemoryDBUsers, Pause, Users
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem, Tools
 from ledger_db.rotation.redis import same_but_for_password
@@ -31,9 +33,14 @@ _LAG_POLL_SECONDS = 0.5
 
 
 class ElastiCacheUserRotator:
-    """A `Rotator` for users of ElastiCache's access control; the secret has ``user_arn`` or ``user_id``."""
+    """
+    A `Rotator` for users of ElastiCache's access control; the secret has ``user_arn`` or ``user_id``.
+
+    Without ``host`` AWS is asked where the user logs in; without ``password`` it is given its first.
+    """
 
     strategy: ClassVar[str] = "elasticache-user"
+    users: ClassVar[type[Users]] = Users
     keeps_current: ClassVar[bool] = True
 
     def __init__(self, tools: Tools, *, pause: Pause = time.sleep) -> None:
@@ -42,9 +49,10 @@ class ElastiCacheUserRotator:
 
     def next_secret(self, current: Secret) -> Mapping[str, Any]:
         """Return a new password that ElastiCache takes."""
-        nodes_of(current)
-        _user_id(current)
-        return {"password": new_password(_LENGTH, punctuation=_PUNCTUATION)}
+        if _is_located(current):
+            nodes_of(current)
+        self._user_id(current)
+        return {"password": _next_password(self._tools)}
 
     def check(self, current: Secret, pending: Secret) -> None:
         """Refuse a pending version that is for another server or user."""
@@ -52,7 +60,13 @@ class ElastiCacheUserRotator:
 
     def probe(self, secret: Secret, deadline: Deadline) -> Probe:
         """Log in on every node."""
-        return redis_login.probe(secret, nodes_of(secret), self._tools.tls, deadline)
+        if not secret.has("password"):
+            return Probe(Reason.REFUSED, "it holds no password; a rotation gives it the first")
+        try:
+            located = self._located(secret)
+        except ServerProblem as problem:
+            return problem.probe
+        return redis_login.probe(located, nodes_of(located), self._tools.tls, deadline)
 
     def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
         """Add nothing: the server says what there is to say."""
@@ -60,19 +74,19 @@ class ElastiCacheUserRotator:
 
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """Let the user have both passwords, and wait until that is so."""
-        passwords = (current.password, pending.password)
-        self._users().set_passwords(_user_id(current), passwords, deadline)
+        known = [secret.password for secret in (current, pending) if secret.has("password")]
+        self._users().set_passwords(self._user_id(current), tuple(known), deadline)
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in on every node; one that lags behind is waited for."""
-        _verify_patiently(pending, self._tools, deadline, pause=self._pause)
+        _verify_patiently(self._located(pending), self._tools, deadline, pause=self._pause)
 
     def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
         """Let the user have *wanted* again, besides the first of *helpers* that logs in."""
         alive = next((helper for helper in helpers if self.probe(helper, deadline).ok), wanted)
         # One that is given twice is refused.
         passwords = tuple(dict.fromkeys((alive.password, wanted.password)))
-        self._users().set_passwords(_user_id(wanted), passwords, deadline)
+        self._users().set_passwords(self._user_id(wanted), passwords, deadline)
         self.verify(wanted, deadline)
 
     def retire(self, current: Secret, deadline: Deadline) -> None:
@@ -83,17 +97,45 @@ class ElastiCacheUserRotator:
             ServerProblem: *current* does not log in, so nothing was changed; or AWS would not change it.
         """
         _refuse_unless_ok(self.probe(current, deadline))
-        self._users().set_passwords(_user_id(current), (current.password,), deadline)
+        self._users().set_passwords(self._user_id(current), (current.password,), deadline)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Say whether the user logs in without a password."""
-        authentication = self._users().describe(_user_id(current)).get("Authentication", {})
+        user_id = self._user_id(current)
+        authentication = self._users().describe(user_id).get("Authentication", {})
         if authentication.get("Type", "password") != "password":
-            return (f"user {_user_id(current)!r} does not log in with passwords",)
+            return (f"user {user_id!r} does not log in with passwords",)
         return ()
 
     def _users(self) -> Users:
-        return Users(self._tools.client("elasticache"), self._pause)
+        return self.users(self._tools.client(self.users.service), self._pause)
+
+    def _user_id(self, secret: Secret) -> str:
+        if secret.has("user_id"):
+            return secret.text("user_id")
+        return secret.text("user_arn").rpartition(":")[2]
+
+    def _located(self, secret: Secret) -> Secret:
+        """Return *secret* with the name and the nodes that it is for, if it does not name them."""
+        users, user_id, told = self._users(), self._user_id(secret), {}
+        if not secret.has("username"):
+            told["username"] = users.describe(user_id).get("UserName", user_id)
+        if not _is_located(secret):
+            told["nodes"] = list(users.nodes(user_id))
+        return replace(secret, fields={**secret.fields, **told})
+
+
+class MemoryDBUserRotator(ElastiCacheUserRotator):
+    """A `Rotator` for users of MemoryDB, which has the ways of ElastiCache under other names."""
+
+    strategy: ClassVar[str] = "memorydb-user"
+    users: ClassVar[type[Users]] = MemoryDBUsers
+
+    def _user_id(self, secret: Secret) -> str:
+        # The name in the ARN is the one that logs in.
+        return (
+            secret.text("user_arn").rpartition("/")[2] if secret.has("user_arn") else secret.text("username")
+        )
 
 
 class ElastiCacheAuthTokenRotator:
@@ -110,7 +152,7 @@ class ElastiCacheAuthTokenRotator:
         """Return a new token that ElastiCache takes."""
         nodes_of(current)
         _group_id(current)
-        return {"password": new_password(_LENGTH, punctuation=_PUNCTUATION)}
+        return {"password": _next_password(self._tools)}
 
     def check(self, current: Secret, pending: Secret) -> None:
         """Refuse a pending version that is for another server."""
@@ -179,15 +221,17 @@ def _verify_patiently(secret: Secret, tools: Tools, deadline: Deadline, *, pause
             return
 
 
+def _next_password(tools: Tools) -> str:
+    return new_password(_LENGTH, punctuation=_PUNCTUATION, rules=tools.passwords)
+
+
 def _refuse_unless_ok(probe: Probe) -> None:
     if not probe.ok:
         raise ServerProblem(probe)
 
 
-def _user_id(secret: Secret) -> str:
-    if secret.fields.get("user_id"):
-        return secret.text("user_id")
-    return secret.text("user_arn").rpartition(":")[2]
+def _is_located(secret: Secret) -> bool:
+    return secret.has("host") or secret.has("nodes")
 
 
 def _group_id(secret: Secret) -> str:

@@ -7,6 +7,8 @@ Configured by its environment:
     LEDGER_DB_ROTATION_STRATEGY      for secrets without the field "strategy"; by engine if absent
     LEDGER_DB_ROTATION_SSLMODE       verify-full if absent, beyond this machine; there is no fallback to less
     LEDGER_DB_ROTATION_SSLROOTCERT   file with the CA certificates; those of the system if absent
+
+and by AWS's own names for what passwords are made of, which `passwords` lists.
 """
 
 import os
@@ -20,6 +22,7 @@ from ledger_db.answers.aws_errors import refusal_of
 from ledger_db.answers.tls import MODES, TLS
 from ledger_db.errors import ConfigurationError
 from ledger_db.rotation import journal
+from ledger_db.rotation.passwords import PasswordRules
 from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.rotation.request import Request
 from ledger_db.rotation.runner import Announces, Rules, Runner
@@ -91,6 +94,7 @@ def rules_from(environment: Mapping[str, str]) -> Rules:
         allowed=allowed,
         strategy=_one_of("STRATEGY", configured("STRATEGY"), tuple(STRATEGIES)),
         tls=TLS(mode=_one_of("SSLMODE", configured("SSLMODE"), _MODES), ca_file=configured("SSLROOTCERT")),
+        passwords=PasswordRules.from_environment(environment),
         only_if_enabled=True,
     )
 

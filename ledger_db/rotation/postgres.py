@@ -56,7 +56,7 @@ class PostgresSingleRotator:
         """Change the password and nothing else."""
         check_name(current.username)
         check_statement(current)
-        return {"password": new_password()}
+        return {"password": new_password(rules=self._tools.passwords)}
 
     def check(self, current: Secret, pending: Secret) -> None:
         """Insist on the same server and the same role."""
@@ -128,7 +128,7 @@ class PostgresAlternatingRotator:
                 "administrator's secret there, or choose 'postgres-single' in the field 'strategy'"
             )
         check_statement(current)
-        return {"username": self._other(current), "password": new_password()}
+        return {"username": self._other(current), "password": new_password(rules=self._tools.passwords)}
 
     def check(self, current: Secret, pending: Secret) -> None:
         """Insist on the same server, the same administrator and the other role of the pair."""

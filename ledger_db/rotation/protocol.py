@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
 from ledger_db.answers.tls import TLS
+from ledger_db.rotation.passwords import PasswordRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +120,14 @@ class Tools:
         client: Makes a boto3 client for a service ("rds", "elasticache"), with short timeouts.
 
         tls: How connections are secured.
+
+        passwords: What new passwords are made of.
     """
 
     read_secret: Callable[[str], Secret]
     client: Callable[[str], Any]
     tls: TLS = field(default_factory=TLS)
+    passwords: PasswordRules = field(default_factory=PasswordRules)
 
 
 class Rotator(Protocol):

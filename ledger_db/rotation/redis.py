@@ -53,7 +53,7 @@ class RedisAclRotator:
     def next_secret(self, current: Secret) -> Mapping[str, Any]:
         """Return a new password; nothing else changes."""
         nodes_of(current)
-        return {"password": new_password()}
+        return {"password": new_password(rules=self._tools.passwords)}
 
     def check(self, current: Secret, pending: Secret) -> None:
         """Refuse a pending version that is for another server or user."""

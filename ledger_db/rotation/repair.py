@@ -95,7 +95,8 @@ class Repair:
         return True
 
     def _restored(self, current: Secret) -> Repaired:
-        if self._logs_in(current):
+        # Before its first rotation it has no password that the server could be given.
+        if not current.has("password") or self._logs_in(current):
             return Repaired.NOTHING_TO_DO
         previous = self._versions.previous()
         self._state = "AWSCURRENT does not log in"

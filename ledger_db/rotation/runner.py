@@ -19,11 +19,12 @@ from ledger_db.event_log import EventLog
 from ledger_db.rotation import journal
 from ledger_db.rotation.failures import EventInvalid, SecretNotAllowed, Stopped, explained
 from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS, Labels
+from ledger_db.rotation.passwords import PasswordRules
 from ledger_db.rotation.protocol import Deadline, Probe, Rotator, Tools
 from ledger_db.rotation.repair import Repair, Repaired
 from ledger_db.rotation.request import Request, is_allowed
 from ledger_db.rotation.steps import Outcome, Steps
-from ledger_db.rotation.strategies import STRATEGIES, server_of, strategy_of
+from ledger_db.rotation.strategies import STRATEGIES, check, strategy_of
 from ledger_db.rotation.versions import VISIBLE_SECONDS, Versions
 
 log: EventLog = EventLog(__name__)
@@ -58,6 +59,8 @@ class Rules:
 
         tls: How servers are connected to.
 
+        passwords: What new passwords are made of.
+
         only_if_enabled: Refuse a secret whose rotation was cancelled.
 
         visible_seconds: How long a value that was put just now may take to be seen.
@@ -68,6 +71,7 @@ class Rules:
     allowed: tuple[str, ...]
     strategy: str | None = None
     tls: TLS = field(default_factory=TLS)
+    passwords: PasswordRules = field(default_factory=PasswordRules)
     only_if_enabled: bool = False
     visible_seconds: float = VISIBLE_SECONDS
     urgent: bool = False
@@ -230,8 +234,7 @@ class Runner:
                 raise Stopped(EventInvalid, "rotation is not enabled for that secret")
             current = versions.current()
             strategy = strategy_of(current, configured=self._rules.strategy)
-            # Before anything is written: what a service refuses to read is not rotated either.
-            current.check(server_of(strategy))
+            check(current, strategy)
             rotator = STRATEGIES[strategy](self._tools(deadline))
         return _Case(versions, labels, current, rotator)
 
@@ -258,7 +261,12 @@ class Runner:
         def read_secret(secret_id: str) -> Secret:
             return Versions(self._client("secretsmanager"), secret_id, deadline).current()
 
-        return Tools(read_secret=read_secret, client=self._client, tls=self._rules.tls)
+        return Tools(
+            read_secret=read_secret,
+            client=self._client,
+            tls=self._rules.tls,
+            passwords=self._rules.passwords,
+        )
 
     def _measure(
         self, request: Request, deadline: Deadline, *, strategy: str, outcome: str, began: float

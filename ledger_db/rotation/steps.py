@@ -135,7 +135,9 @@ class Steps:
         return Outcome.DONE
 
     def _apply(self, pending: Secret) -> None:
-        accepted, untouched = self._accepted(self._current), self._state
+        # Without one it is a first rotation, which comes this far only where AWS itself makes the change.
+        accepted = self._accepted(self._current) if self._current.has("password") else self._current
+        untouched = self._state
         self._state = "the server may have the password in AWSPENDING; AWSCURRENT is unchanged"
         try:
             self._rotator.apply(accepted, pending, self._deadline)

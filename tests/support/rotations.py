@@ -14,7 +14,7 @@ from ledger_db.answers.aws_client import make_session
 from ledger_db.answers.tls import TLS
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.request import Request
-from ledger_db.rotation.runner import Rules, Runner
+from ledger_db.rotation.runner import Findings, Rules, Runner
 from ledger_db.rotation.steps import STEPS, Outcome
 from ledger_db.sandbox import Sandbox
 
@@ -50,7 +50,7 @@ class Rotations:
 
         client: For its Secrets Manager.
 
-        strategy: How to rotate.
+        strategy: How to rotate; by the secret's shape if None.
 
         secret_id: Which secret.
 
@@ -59,7 +59,7 @@ class Rotations:
 
     box: Sandbox
     client: Any
-    strategy: str
+    strategy: str | None
     secret_id: str = Sandbox.database_secret_id
     visible_seconds: float = 5.0
 
@@ -89,6 +89,10 @@ class Rotations:
     def repair(self) -> str:
         """Repair, and return what it took."""
         return self.runner().repair(self.secret_id, Deadline.after(20.0)).value
+
+    def examine(self) -> Findings:
+        """Make a dry run."""
+        return self.runner().examine(self.secret_id, Deadline.after(20.0))
 
     def labels(self) -> dict[str, str]:
         """Return label to version id."""
@@ -146,14 +150,14 @@ class Rotations:
 
 
 @contextmanager
-def own_secret(box: Sandbox, strategy: str, **fields: Any) -> Iterator[Rotations]:
+def own_secret(box: Sandbox, strategy: str | None, **fields: Any) -> Iterator[Rotations]:
     """
     Make a pair of roles and a secret that no other test knows, and remove the roles at the end.
 
     Args:
         box: Where.
 
-        strategy: How they will be rotated.
+        strategy: How they will be rotated; by the secret's shape if None.
 
         fields: Of the secret, other than usual.
     """

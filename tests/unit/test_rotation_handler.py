@@ -128,7 +128,8 @@ def test_tls_is_verified_everywhere_but_at_home(host: str, mode: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "configured", "expected"),
     [
-        ({"engine": "postgres"}, None, "postgres-alternating"),
+        ({"engine": "postgres", "users": ["a", "b"]}, None, "postgres-alternating"),
+        ({"engine": "postgres"}, None, "postgres-single"),
         ({"engine": "aurora-postgresql"}, "postgres-single", "postgres-single"),
         ({"engine": "postgres", "strategy": "postgres-alternating-clone"}, "postgres-single",
          "postgres-alternating-clone"),
@@ -140,7 +141,7 @@ def test_tls_is_verified_everywhere_but_at_home(host: str, mode: str) -> None:
 def test_the_secret_chooses_the_strategy(
     fields: dict[str, str], configured: str | None, expected: str
 ) -> None:
-    """Its own word first, then the configuration, then its engine."""
+    """Its own word first, then the configuration, then its shape."""
     assert strategy_of(Secret("s", "v", fields), configured=configured) == expected
 
 
