@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from ledger_db.rotation.passwords import PUNCTUATION, new_password
+from ledger_db.errors import ConfigurationError
+from ledger_db.rotation.passwords import PUNCTUATION, PasswordRules, new_password
 from ledger_db.rotation.scram import prepared, verifier
 
 PASSWORDS = 10_000
@@ -59,6 +60,60 @@ def test_a_password_that_is_too_short_is_not_made() -> None:
     """Sixteen characters are the least."""
     with pytest.raises(ValueError, match="16 is the least"):
         new_password(15)
+
+
+@pytest.mark.parametrize("required", ["true", "false"])
+@pytest.mark.parametrize(
+    ("variables", "alphabet"),
+    [
+        ({}, string.ascii_letters + string.digits + PUNCTUATION),
+        ({"EXCLUDE_CHARACTERS": ":/@\"'\\"}, string.ascii_letters + string.digits + PUNCTUATION),
+        ({"EXCLUDE_CHARACTERS": "0Oo1lI-"}, None),
+        ({"EXCLUDE_PUNCTUATION": "True"}, string.ascii_letters + string.digits),
+        ({"EXCLUDE_NUMBERS": "1", "EXCLUDE_PUNCTUATION": "y"}, string.ascii_letters),
+        ({"EXCLUDE_UPPERCASE": "yes"}, string.ascii_lowercase + string.digits + PUNCTUATION),
+        ({"EXCLUDE_LOWERCASE": "true", "EXCLUDE_UPPERCASE": "true"}, string.digits + PUNCTUATION),
+        (
+            {"EXCLUDE_NUMBERS": "no", "PASSWORD_LENGTH": ""},
+            string.ascii_letters + string.digits + PUNCTUATION,
+        ),
+        ({"PASSWORD_LENGTH": "16"}, string.ascii_letters + string.digits + PUNCTUATION),
+        ({"PASSWORD_LENGTH": "128"}, string.ascii_letters + string.digits + PUNCTUATION),
+    ],
+)
+def test_the_variables_of_aws_choose(variables: dict[str, str], alphabet: str | None, required: str) -> None:
+    """By AWS's names and in AWS's words, always within what survives every place."""
+    rules = PasswordRules.from_environment({**variables, "REQUIRE_EACH_INCLUDED_TYPE": required})
+    excluded = set(variables.get("EXCLUDE_CHARACTERS", ""))
+    allowed = set(alphabet or string.ascii_letters + string.digits + PUNCTUATION) - excluded
+    drawn = [new_password(rules=rules) for _ in range(300)]
+
+    assert set().union(*drawn) == allowed
+    assert {len(password) for password in drawn} == {int(variables.get("PASSWORD_LENGTH") or 32)}
+    assert not {password[0] for password in drawn} & set(PUNCTUATION)
+    if required == "true":
+        kinds = (string.ascii_uppercase, string.ascii_lowercase, string.digits, PUNCTUATION)
+        assert all(set(kind) & set(each) for each in drawn for kind in kinds if set(kind) & allowed)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("PASSWORD_LENGTH", value)
+            for value in ("15", "129", "-32", "thirty", "3.2", "1_6", "\u0663\u0662", "0")
+        ),
+        *((f"EXCLUDE_{kind}", "maybe") for kind in ("NUMBERS", "PUNCTUATION", "UPPERCASE", "LOWERCASE")),
+        ("REQUIRE_EACH_INCLUDED_TYPE", "2"),
+        ("EXCLUDE_", string.ascii_letters + string.digits),
+        ("EXCLUDE_", string.ascii_letters + "023456789"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str) -> None:
+    """Also exclusions that leave too little; never silently what AWS's function would make of it."""
+    variable = "EXCLUDE_CHARACTERS" if name == "EXCLUDE_" else name
+    with pytest.raises(ConfigurationError, match=name):
+        PasswordRules.from_environment({variable: value})
 
 
 def test_the_verifier_is_that_of_the_standard() -> None:
