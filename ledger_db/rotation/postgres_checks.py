@@ -32,7 +32,8 @@ def partner(current: Secret) -> str:
     if len(others) != 1:
         raise SecretProblem(
             f"field 'users' of secret {current.name!r} has to list two roles, the one in 'username' and "
-            "another; or choose 'postgres-single' in the field 'strategy'"
+            "another; or choose 'postgres-alternating-clone', as AWS's own function does it, or "
+            "'postgres-single' in the field 'strategy'"
         )
     partner: str = others[0]
     return partner

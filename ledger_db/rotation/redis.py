@@ -132,7 +132,10 @@ class RedisAclRotator:
         found: list[str] = []
         for node, admin in self._administrators(current):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                found += _oddities(_user(client, user_of(current)), user_of(current), node)
+                user = _user(client, user_of(current))
+                # Told apart here as well: a dry run says in advance what setSecret would be denied.
+                others = self._others(user or {"passwords": ()}, current, deadline)
+                found += _oddities(user, user_of(current), node, others=len(others))
         return tuple(found)
 
     def _set_passwords(
@@ -152,6 +155,10 @@ class RedisAclRotator:
             known,
             [password[1:] for password in self._ours(unknown, secrets[0], deadline)],
         )
+
+    def _others(self, user: Mapping[str, Any], current: Secret, deadline: Deadline) -> set[str]:
+        unknown = {f"#{password}" for password in user["passwords"]} - {hashed(current.password)}
+        return unknown.difference(self._ours(unknown, current, deadline))
 
     def _ours(self, unknown: set[str], secret: Secret, deadline: Deadline) -> list[str]:
         """Return which of the hashes are passwords of older versions; the rest is another service's."""
@@ -258,7 +265,7 @@ def _user(client: "redis.Redis", name: str) -> dict[str, Any] | None:
     return found or None
 
 
-def _oddities(user: dict[str, Any] | None, name: str, node: Node) -> list[str]:
+def _oddities(user: dict[str, Any] | None, name: str, node: Node, *, others: int) -> list[str]:
     if user is None:
         return [f"user {name!r} does not exist at {node}"]
     found = []
@@ -267,5 +274,6 @@ def _oddities(user: dict[str, Any] | None, name: str, node: Node) -> list[str]:
     if "nopass" in user["flags"]:
         found.append(f"user {name!r} needs no password at {node}")
     if len(user["passwords"]) > 2:
-        found.append(f"user {name!r} has {len(user['passwords'])} passwords at {node}")
+        of_others = f"; a rotation leaves {others}, which no version of the secret has" if others else ""
+        found.append(f"user {name!r} has {len(user['passwords'])} passwords at {node}{of_others}")
     return found

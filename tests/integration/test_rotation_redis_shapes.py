@@ -68,10 +68,20 @@ def test_whose_password_it_is_has_to_be_known(world: RedisWorld, rotations: Rota
     try:
         with pytest.raises(SecretsManagerDenied, match="ListSecretVersionIds"):
             rotations.step("setSecret", token)
+        with pytest.raises(SecretsManagerDenied, match=r"dry run of .*ListSecretVersionIds"):
+            rotations.examine()
     finally:
         world.box.secrets_manager.clear_faults()
 
     assert world.known() == before
+
+
+def test_a_dry_run_counts_the_passwords_of_others(world: RedisWorld, rotations: Rotations) -> None:
+    """And says that a rotation leaves them."""
+    rotations.run()
+    give(world, *(f">{password}" for password in OTHERS))
+
+    assert any("leaves 2, which no version" in sentence for sentence in rotations.examine().drift)
 
 
 @pytest.mark.parametrize("others", [[], OTHERS])
