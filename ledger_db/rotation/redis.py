@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
-from ledger_db.event_log import EventLog
-from ledger_db.rotation import redis_login
+from ledger_db.rotation import redis_login, redis_passwords
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
 from ledger_db.rotation.redis_login import Node, nodes_of, user_of
@@ -33,8 +32,6 @@ from ledger_db.rotation.versions import Versions
 
 if TYPE_CHECKING:
     import redis
-
-log: EventLog = EventLog(__name__)
 
 # What a new version must not differ in: who may write AWSPENDING must not be able to send the administrator's
 # password elsewhere, or to change somebody else's.
@@ -95,7 +92,7 @@ class RedisAclRotator:
         # finds nothing to do.
         for node, admin in self._administrators(pending):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
-                _save(client, node)
+                redis_passwords.save(client, node)
 
     def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
         """Let every node know *wanted* again, besides the first of *helpers* that logs in everywhere."""
@@ -148,13 +145,8 @@ class RedisAclRotator:
             raise ServerProblem(Probe(Reason.FAILED_CHECK, f"user {name!r} does not exist at {node}"))
         known = [hashed(secret.password) for secret in secrets]
         unknown = {f"#{password}" for password in user["passwords"]}.difference(known)
-        _write(
-            client,
-            node,
-            name,
-            known,
-            [password[1:] for password in self._ours(unknown, secrets[0], deadline)],
-        )
+        older = self._ours(unknown, secrets[0], deadline)
+        redis_passwords.write(client, node, name, known=known, older=older)
 
     def _others(self, user: Mapping[str, Any], current: Secret, deadline: Deadline) -> set[str]:
         unknown = {f"#{password}" for password in user["passwords"]} - {hashed(current.password)}
@@ -224,40 +216,6 @@ def same_but_for_password(current: Secret, pending: Secret, *more: str) -> None:
 def hashed(password: str) -> str:
     """Return how an ACL rule names a password without holding it."""
     return "#" + hashlib.sha256(password.encode()).hexdigest()
-
-
-def _write(client: "redis.Redis", node: Node, user: str, known: list[str], older: list[str]) -> None:
-    # One transaction: a password that works, and that a restart of the server would make it forget, must not
-    # become AWSCURRENT.
-    with client.pipeline(transaction=True) as transaction:
-        transaction.execute_command("ACL", "SETUSER", user, *known)  # type: ignore[no-untyped-call]
-        for password in older:
-            # One by one, not "resetpass": a password that somebody else has just added stays, and one that
-            # another call of this step has just removed is no failure of ours.
-            transaction.execute_command("ACL", "SETUSER", user, f"!{password}")  # type: ignore[no-untyped-call]
-        transaction.execute_command("ACL", "SAVE")  # type: ignore[no-untyped-call]
-        is_set, *_, is_saved = transaction.execute(raise_on_error=False)
-    if isinstance(is_set, Exception):
-        raise is_set
-    log.info("rotation.passwords_set", role=user, action=f"{len(known)} known at {node}")
-    if isinstance(is_saved, Exception):
-        _judge_saving(is_saved, node)
-
-
-def _save(client: "redis.Redis", node: Node) -> None:
-    import redis  # noqa: PLC0415 - a rotation of PostgreSQL does without it
-
-    try:
-        client.acl_save()
-    except redis.ResponseError as error:
-        _judge_saving(error, node)
-
-
-def _judge_saving(error: Exception, node: Node) -> None:
-    # Users in redis.conf, or in memory only: their owner has other means to make them last.
-    if "ACL file" not in str(error):
-        raise error
-    log.info("rotation.not_saved", action=f"{node} has no aclfile")
 
 
 def _user(client: "redis.Redis", name: str) -> dict[str, Any] | None:
