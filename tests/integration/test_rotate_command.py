@@ -35,6 +35,24 @@ def test_a_secret_is_rotated(pair: Rotations, capsys: pytest.CaptureFixture[str]
     assert pair.logs_in()
 
 
+def test_the_rules_for_passwords_are_those_of_the_function(
+    pair: Rotations, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same variables; a wrong one is named before anything is done."""
+    monkeypatch.setenv("PASSWORD_LENGTH", "20")
+    monkeypatch.setenv("EXCLUDE_PUNCTUATION", "true")
+    assert typed(capsys, pair.secret_id)[0] == 0
+    password, labels = pair.value()["password"], pair.labels()
+    monkeypatch.setenv("EXCLUDE_PUNCTUATION", "perhaps")
+    status, printed = typed(capsys, pair.secret_id)
+
+    assert len(password) == 20
+    assert password.isalnum()
+    assert (status, "EXCLUDE_PUNCTUATION" in printed) == (1, True)
+    assert pair.labels() == labels
+    assert pair.logs_in()
+
+
 def test_steps_can_be_done_one_by_one(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
     """With the token of the first for the others."""
     token = new_token()

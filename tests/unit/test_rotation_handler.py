@@ -17,6 +17,7 @@ from ledger_db.event_log import EventLog
 from ledger_db.rotation import handler, journal
 from ledger_db.rotation.failures import EventInvalid
 from ledger_db.rotation.labels import Labels
+from ledger_db.rotation.passwords import PasswordRules
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Tools
 from ledger_db.rotation.request import Request, is_allowed
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
@@ -94,19 +95,22 @@ def test_a_function_without_a_list_rotates_nothing() -> None:
 
 
 def test_the_environment_configures_the_function() -> None:
-    """Four variables, and a cancelled rotation is refused."""
+    """Its variables and AWS's for passwords; a cancelled rotation is refused."""
     rules = handler.rules_from(
         {
             "LEDGER_DB_ROTATION_SECRETS": "a, b/*,",
             "LEDGER_DB_ROTATION_STRATEGY": "postgres-single",
             "LEDGER_DB_ROTATION_SSLMODE": "verify-ca",
             "LEDGER_DB_ROTATION_SSLROOTCERT": "/opt/ca.pem",
+            "PASSWORD_LENGTH": "40",
+            "EXCLUDE_CHARACTERS": "lI",
         }
     )
 
     assert rules.allowed == ("a", "b/*")
     assert rules.strategy == "postgres-single"
     assert rules.tls == TLS(mode="verify-ca", ca_file="/opt/ca.pem")
+    assert rules.passwords == PasswordRules(length=40, excluded=frozenset("lI"))
     assert rules.only_if_enabled
 
 
