@@ -38,6 +38,11 @@ POSTGRES = [
     ("rejected SSL upgrade", Reason.NO_TLS),
     ('Peer authentication failed for user "app"', Reason.FORBIDDEN),
     ('Ident authentication failed for user "app"', Reason.FORBIDDEN),
+    (
+        'authentication method requirement "password,md5,scram-sha-256" failed: '
+        "server did not complete authentication",
+        Reason.NO_PASSWORD,
+    ),
     ('certificate authentication failed for user "app"', Reason.FORBIDDEN),
     ('password authentication failed for user "app"', Reason.REFUSED),
     ("SASL authentication failed", Reason.REFUSED),
@@ -215,6 +220,7 @@ VERDICTS = {
     Reason.WRONG_CERTIFICATE: Verdict.PERMANENT,
     Reason.NO_TLS: Verdict.PERMANENT,
     Reason.FORBIDDEN: Verdict.PERMANENT,
+    Reason.NO_PASSWORD: Verdict.PERMANENT,
     Reason.UNSUPPORTED: Verdict.PERMANENT,
     Reason.FAILED_CHECK: Verdict.PERMANENT,
     Reason.UNKNOWN: Verdict.PERMANENT,
