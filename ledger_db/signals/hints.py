@@ -2,7 +2,9 @@
 When is a server told to look, once a rotation of its secret was announced?
 
 Not at once: a fleet hears the same message in the same moment, and Secrets Manager would be asked by all of
-it together.  And not too often, whatever is announced.
+it together.  And not too often, whatever is announced: who may publish must not be able to have a fleet read
+for as long as they like.  So what looks have brought counts.  Some that were in vain are allowed, as an
+announcement may be faster than Secrets Manager's replicas; after that nothing is believed for a while.
 """
 
 import random
@@ -14,8 +16,16 @@ from ledger_db.connections.server import Follower
 # Two looks at one secret are at least this far apart, whatever is announced: a flood must not become one of
 # requests to Secrets Manager.
 FLOOR_SECONDS = 0.5
-# The announcement may be faster than Secrets Manager's replicas: look 0, 0.5, 1.5, 3.5 and 7.5 s after that.
-_LOOKS = 5
+# The announcement may be faster than Secrets Manager's replicas: look, and once more after this.
+_SECOND_LOOK_SECONDS = 3.0
+_LOOKS = 2
+# In vain, for each secret: so many at once, and so many more in each hour.
+_VAIN_LOOKS = 6
+_HOUR_SECONDS = 3600.0
+
+
+class Distrusted(Exception):
+    """What is announced has proven false too often; the text says of which secret."""
 
 
 class Hints:
@@ -51,15 +61,25 @@ class Hints:
         meant = [hint for hint in self._hints if hint.is_meant_by(announcement)]
         wait = 0.0 if announcement.urgent else self._wait()
         for hint in meant:
-            hint.want(announcement.version_id, now + wait, urgent=announcement.urgent)
+            hint.want(announcement.version_id, now + wait, urgent=announcement.urgent, is_announced=True)
         return bool(meant)
 
     def next_at(self) -> float | None:
         """Return when to `act` next, None if nothing is expected."""
         return min((hint.due_at for hint in self._hints if hint.looks_left), default=None)
 
+    def forget(self) -> None:
+        """Expect nothing any more; what was in vain is remembered."""
+        for hint in self._hints:
+            hint.looks_left = 0
+
     def act(self, now: float) -> None:
-        """Let those servers look for which it is time."""
+        """
+        Let those servers look for which it is time.
+
+        Raises:
+            Distrusted: One would have to look too often in vain.
+        """
         for hint in self._hints:
             hint.act(now)
 
@@ -67,7 +87,7 @@ class Hints:
         """Let every server look, once: nobody knows what was announced while nobody listened."""
         for hint in self._hints:
             # Spread too: whoever restarts Redis cuts off all listeners in the same moment.
-            hint.want(None, now + self._wait(), urgent=False)
+            hint.want(None, now + self._wait(), urgent=False, is_announced=False)
         self.act(now)
 
     def _wait(self) -> float:
@@ -85,18 +105,22 @@ class _Hint:
         self._urgent = False
         self._looks = 0
         self._looked_at: float | None = None
+        self._is_announced = False
+        self._budget = _Budget()
+        self._seen: str | None = None
 
     def is_meant_by(self, announcement: Announcement) -> bool:
         # The source of a secret has its id as its name.
         return is_same_secret(announcement.secret_id, self._server.provider.status.source)
 
-    def want(self, version: str | None, at: float, *, urgent: bool) -> None:
+    def want(self, version: str | None, at: float, *, urgent: bool, is_announced: bool) -> None:
         # A second message must not put off what the first one asks for.
         if self.looks_left and not self._looks:
             at = min(at, self.due_at)
         # Who rotates and AWS's event announce the same version, and only the first knows that it is urgent.
         self._urgent = urgent or (self._urgent and bool(self.looks_left) and version == self._wanted)
         self._wanted = version
+        self._is_announced = is_announced
         self._looks = 0
         # Without a version nobody can tell whether the look has found what there was to find.
         self.looks_left = _LOOKS if version else 1
@@ -105,12 +129,40 @@ class _Hint:
     def act(self, now: float) -> None:
         if not self.looks_left or now < self.due_at:
             return
+        version = self._server.provider.status.version
+        if version != self._seen:
+            self._budget.restore()
+            self._seen = version
         # Announced twice, or a refused login was faster.
-        if self._wanted is not None and self._server.provider.status.version == self._wanted:
+        if self._wanted is not None and version == self._wanted:
             self.looks_left = 0
             return
+        if self._is_announced and not self._budget.spend(now):
+            raise Distrusted(self._server.provider.status.source)
         self._server.look_now(urgent=self._urgent, announced=True)
         self._looked_at = now
-        self.due_at = now + FLOOR_SECONDS * 2.0**self._looks
+        self.due_at = now + _SECOND_LOOK_SECONDS
         self._looks += 1
         self.looks_left -= 1
+
+
+class _Budget:
+    """How many looks may still be in vain; what is new has proven those before it right."""
+
+    def __init__(self) -> None:
+        self._left = float(_VAIN_LOOKS)
+        self._counted_at: float | None = None
+
+    def spend(self, now: float) -> bool:
+        """Take one; False if there is none."""
+        since = 0.0 if self._counted_at is None else now - self._counted_at
+        self._left = min(_VAIN_LOOKS, self._left + since * _VAIN_LOOKS / _HOUR_SECONDS)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def restore(self) -> None:
+        """Begin anew."""
+        self._left = float(_VAIN_LOOKS)

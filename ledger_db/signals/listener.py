@@ -24,7 +24,7 @@ from ledger_db.errors import Retryable
 from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.redaction import describe
-from ledger_db.signals.hints import Hints
+from ledger_db.signals.hints import Distrusted, Hints
 
 log: EventLog = EventLog(__name__)
 
@@ -33,6 +33,8 @@ _PING_SECONDS = 20.0
 _RETRY = Backoff(first_seconds=0.2, most_seconds=30.0)
 # A user that may not subscribe will not be allowed to in a second either.
 _FORBIDDEN_RETRY_SECONDS = 300.0
+# Long enough for a look to be allowed again.
+_DISTRUST_SECONDS = 600.0
 # A connection that lasted this long was a good one: its loss starts a new series of attempts.
 _STEADY_SECONDS = 10.0
 
@@ -93,7 +95,8 @@ class SignalListener:
         """
         self._subscribe = subscribe
         self._servers = tuple(servers)
-        self._spread_seconds = spread_seconds
+        # For good: what was announced falsely is remembered, whoever cuts the connection off.
+        self._hints = Hints(self._servers, spread_seconds=spread_seconds, spread=spread)
         self._now = now
         self._spread = spread
         self._stopping = threading.Event()
@@ -143,6 +146,8 @@ class SignalListener:
             before = self._listening_since
             try:
                 self._listen()
+            except Distrusted as error:
+                yield self._note_distrust(error)
             except Exception as error:  # noqa: BLE001 - nothing in here may ever reach the application
                 if self._stopping.is_set():
                     return
@@ -153,7 +158,8 @@ class SignalListener:
 
     def _listen(self) -> None:
         """Subscribe, and hear what is announced until somebody hangs up."""
-        hints = Hints(self._servers, spread_seconds=self._spread_seconds, spread=self._spread)
+        hints = self._hints
+        hints.forget()
         channel = self._channel = self._subscribe()
         try:
             channel.open()
@@ -163,7 +169,7 @@ class SignalListener:
                 # Redis keeps nothing for a subscriber that is away.
                 hints.look_everywhere(self._now())
             with self._subscribed():
-                self._read(channel, hints)
+                self._read(channel)
         finally:
             channel.close()
 
@@ -177,7 +183,8 @@ class SignalListener:
             for server in self._servers:
                 server.note_subscription(is_open=False)
 
-    def _read(self, channel: Channel, hints: Hints) -> None:
+    def _read(self, channel: Channel) -> None:
+        hints = self._hints
         ping_at, is_asked = self._now() + _PING_SECONDS, False
         while not self._stopping.is_set():
             due_at = hints.next_at()
@@ -186,7 +193,7 @@ class SignalListener:
             if frame is not None:
                 # Whatever it says, the server is alive.
                 ping_at, is_asked = self._now() + _PING_SECONDS, False
-                self._hear(frame, hints)
+                self._hear(frame)
             elif self._now() >= ping_at:
                 if is_asked:
                     raise TimeoutError(f"no sign of life for {2 * _PING_SECONDS:.0f} s")
@@ -194,11 +201,11 @@ class SignalListener:
                 ping_at, is_asked = self._now() + _PING_SECONDS, True
             hints.act(self._now())
 
-    def _hear(self, frame: list[Any], hints: Hints) -> None:
+    def _hear(self, frame: list[Any]) -> None:
         if frame[0] != b"message":
             return
         announcement = parse(frame[2])
-        if announcement is None or not hints.take(announcement, self._now()):
+        if announcement is None or not self._hints.take(announcement, self._now()):
             # The channel is anybody's who may publish: none of what it says is worth a log line.
             log.debug("signals.ignored", bytes=len(frame[2]))
             return
@@ -208,6 +215,12 @@ class SignalListener:
             version=announcement.version_id,
             strategy=announcement.strategy,
         )
+
+    def _note_distrust(self, error: Distrusted) -> float:
+        # Not listening at all: a flood is then nobody's work, and polling is as frequent as without Redis.
+        cause = f"{error} was said to have changed, again and again, and had not; look who may publish there"
+        log.warning("signals.distrusted", cause=cause, pause_seconds=_DISTRUST_SECONDS)
+        return equal_jitter(_DISTRUST_SECONDS, self._spread())
 
     def _note_loss(self, error: Exception, failures: int) -> float:
         # Once a series: polling goes on, so the tenth attempt is no news.

@@ -6,10 +6,12 @@ import multiprocessing
 import statistics
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from sqlalchemy import text
 
 from ledger_db import ConnectionManager, Settings
 from ledger_db.answers.announcement import DEFAULT_CHANNEL, Announcement
@@ -170,6 +172,29 @@ def test_noise_on_the_channel_costs_nothing(settings: Settings, environment: San
         eventually(lambda: version_of(db, "PostgreSQL") == version, "the rotation is followed")
 
         assert environment.secrets_manager.calls()["GetSecretValue"] == reads + reads_of_the_rotation + 1
+
+
+def test_a_flood_of_falsehoods_costs_a_few_reads_and_no_request(
+    settings: Settings, environment: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rotation in the middle of it is followed all the same: a login that is refused asks by itself."""
+    with listening(settings, environment) as db, closing(environment.redis.connect()) as admin:
+        before = environment.secrets_manager.calls()["GetSecretValue"]
+
+        def is_distrusted() -> bool:
+            message = {"secret_id": environment.database_secret_id, "version_id": uuid.uuid4().hex}
+            admin.publish(DEFAULT_CHANNEL, json.dumps(message))
+            db.run(lambda session: session.execute(text("SELECT 1")))
+            return "signals.distrusted" in caplog.text
+
+        eventually(is_distrusted, "nothing is believed any more")
+        eventually(lambda: listeners(environment) == 0, "nor heard")
+        assert environment.secrets_manager.calls()["GetSecretValue"] - before <= 8
+
+        version = environment.rotate_database()
+        db.engine.dispose()
+        db.run(lambda session: session.execute(text("SELECT 1")))
+        assert version_of(db, "PostgreSQL") == version
 
 
 def test_a_channel_of_ones_own_is_listened_to(settings: Settings, environment: Sandbox) -> None:

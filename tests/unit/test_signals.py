@@ -234,6 +234,33 @@ def test_a_server_that_makes_no_sense_is_a_lost_connection(server: Server, odd: 
     assert len(pauses) >= 1
 
 
+def test_who_lies_too_often_is_not_listened_to(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Falsehoods cost a few reads, one warning and a pause, in which nobody has to hear them."""
+    lies: list[Frame | Exception | float] = []
+    for number in range(20):
+        lies += [announced(f"made-up-{number}"), 1.0]
+    script, pauses = play(server, lies)
+
+    assert server.looks == 6
+    assert pauses == [600.0]
+    assert not server.hears
+    assert script.closed == 1
+    assert [event_of(record) for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "signals.distrusted"
+    ]
+    assert "trust-ledger/postgres was said to have changed" in caplog.text
+
+
+def test_who_lies_again_is_not_believed_again(server: Server) -> None:
+    """To cut the connection off, or to wait, brings no new budget at once."""
+    lies: list[Frame | Exception | float] = [announced("made-up"), 1.0] * 20
+    _, pauses = play(server, [*lies], [*lies], [*lies])
+
+    # One look for what may have been missed, each time.
+    assert server.looks <= 6 + 2 * 2
+    assert pauses[:3] == [600.0] * 3
+
+
 def test_a_loss_is_reported_once(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """An outage of an hour is one warning, and one line when it is over."""
     down: list[list[Frame | Exception | float]] = [
