@@ -39,8 +39,10 @@ POSTGRES = [
     ('Peer authentication failed for user "app"', Reason.FORBIDDEN),
     ('Ident authentication failed for user "app"', Reason.FORBIDDEN),
     (
-        'authentication method requirement "password,md5,scram-sha-256" failed: '
-        "server did not complete authentication",
+        (
+            'authentication method requirement "password,md5,scram-sha-256" failed: '
+            "server did not complete authentication"
+        ),
         Reason.NO_PASSWORD,
     ),
     ('certificate authentication failed for user "app"', Reason.FORBIDDEN),
