@@ -7,6 +7,8 @@ from typing import Final
 CURRENT: Final = "AWSCURRENT"
 PENDING: Final = "AWSPENDING"
 PREVIOUS: Final = "AWSPREVIOUS"
+MADE: Final = "LEDGER_DB_MADE"
+"""On a version that createSecret has made, until it has AWSPENDING; no service ever asks for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,14 +73,7 @@ class PostgresSingleRotator:
 
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """Change the password as the role itself, else as the administrator."""
-        try:
-            with session(current, self._tools.tls, deadline) as cursor:
-                set_password(cursor, pending)
-        except ServerProblem as problem:
-            if problem.reason is not Reason.FORBIDDEN or pending.administrator_field is None:
-                raise
-            with _administration(current, self._tools, deadline) as cursor:
-                set_password(cursor, pending)
+        _change_as_itself(current, pending, self._tools, deadline)
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in, and see that it is the role that was meant."""
@@ -225,12 +218,23 @@ def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
         )
 
 
+def _change_as_itself(itself: Secret, wanted: Secret, tools: Tools, deadline: Deadline) -> None:
+    """Set *wanted* as the role itself, which *itself* logs in as; as the administrator if it may not."""
+    try:
+        with session(itself, tools.tls, deadline) as cursor:
+            set_password(cursor, wanted)
+    except ServerProblem as problem:
+        if problem.reason is not Reason.FORBIDDEN or wanted.administrator_field is None:
+            raise
+        with _administration(wanted, tools, deadline) as cursor:
+            set_password(cursor, wanted)
+
+
 def _revert(wanted: Secret, helpers: tuple[Secret, ...], tools: Tools, deadline: Deadline) -> None:
     same_role = [helper for helper in helpers if helper.username == wanted.username]
     for helper in same_role:
         if probe(helper, tools.tls, deadline).ok:
-            with session(helper, tools.tls, deadline) as cursor:
-                set_password(cursor, wanted)
+            _change_as_itself(helper, wanted, tools, deadline)
             return
     if wanted.administrator_field is None:
         raise ServerProblem(

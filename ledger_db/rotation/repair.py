@@ -4,23 +4,29 @@ How does a rotation that stopped half way come to a good end?
     AWSPENDING logs in                     forward: it becomes AWSCURRENT
     it does not, AWSCURRENT does           back: AWSPENDING is taken away, nobody ever used it
     neither does                           the server is given AWSCURRENT's password again, by whoever still
-                                           can: AWSPREVIOUS, or the administrator
+                                           can: AWSPREVIOUS, a version without a label, the administrator
     no clear answer                        nothing is touched
 
-For a person at a terminal; the steps themselves never need it.
+For a person at a terminal; the steps themselves never need it.  A rotation that still runs is no danger: it
+notices that AWSPENDING is gone, and so does this.
 """
 
+from contextlib import suppress
 from enum import Enum
+from itertools import islice
 
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.event_log import EventLog
+from ledger_db.rotation.agreement import logs_in, restored
 from ledger_db.rotation.failures import NothingPending, Stopped, explained
-from ledger_db.rotation.labels import PENDING, Labels
+from ledger_db.rotation.labels import MADE, PENDING, Labels
 from ledger_db.rotation.protocol import Deadline, Rotator
-from ledger_db.rotation.steps import logs_in
 from ledger_db.rotation.versions import Versions
 
 log: EventLog = EventLog(__name__)
+
+
+_MOST_OTHERS = 20
 
 
 class Repaired(Enum):
@@ -74,17 +80,37 @@ class Repair:
 
     def _run(self, labels: Labels, current_version: str) -> Repaired:
         pending = None if labels.pending is None else self._versions.pending(labels.pending)
-        if pending is not None and self._is_next(pending) and self._logs_in(pending):
+        if pending is not None and not self._is_next(pending):
+            pending = None
+        if pending is not None and self._logs_in(pending):
             self._rotator.verify(pending, self._deadline)
             self._state = "AWSCURRENT may have moved to the version that had AWSPENDING, which logs in"
             self._versions.promote(pending.version, instead_of=current_version)
             self._versions.remove_pending(pending.version)
             return Repaired.FINISHED
-        done = self._restored(self._current)
-        if PENDING not in labels.holders:
-            return done
-        self._versions.remove_pending(labels.holders[PENDING])
-        return Repaired.ABANDONED if done is Repaired.NOTHING_TO_DO and labels.pending is not None else done
+        helpers = () if pending is None else (pending,)
+        # Before its first rotation it has no password that the server could be given.
+        if self._current.has("password") and not self._logs_in(self._current):
+            self._state = "AWSCURRENT does not log in"
+            if not self._rotator.keeps_current:
+                helpers = (*helpers, *self._others())
+        self._clear(labels)
+        # After the labels, whatever was seen before: a rotation may have come in between.
+        if restored(self._versions, self._rotator, self._deadline, helpers=helpers):
+            return Repaired.RESTORED
+        return Repaired.NOTHING_TO_DO if labels.pending is None else Repaired.ABANDONED
+
+    def _others(self) -> tuple[Secret, ...]:
+        # Who may not list versions goes on without: there is the administrator.
+        with suppress(Stopped):
+            return tuple(islice(self._versions.others(), _MOST_OTHERS))
+        return ()
+
+    def _clear(self, labels: Labels) -> None:
+        if PENDING in labels.holders:
+            self._versions.remove_pending(labels.holders[PENDING])
+        if MADE in labels.holders:
+            self._versions.remove_mark(labels.holders[MADE])
 
     def _is_next(self, pending: Secret) -> bool:
         # One that contradicts AWSCURRENT (another host, another user) was never applied by a rotation.
@@ -93,16 +119,6 @@ class Repair:
         except SecretProblem:
             return False
         return True
-
-    def _restored(self, current: Secret) -> Repaired:
-        # Before its first rotation it has no password that the server could be given.
-        if not current.has("password") or self._logs_in(current):
-            return Repaired.NOTHING_TO_DO
-        previous = self._versions.previous()
-        self._state = "AWSCURRENT does not log in"
-        self._rotator.revert(current, () if previous is None else (previous,), self._deadline)
-        self._rotator.verify(current, self._deadline)
-        return Repaired.RESTORED
 
     def _logs_in(self, secret: Secret) -> bool:
         return logs_in(self._rotator, secret, self._deadline)

@@ -9,14 +9,16 @@ The four steps of a rotation, once, for every kind of server.
 Each may be cut off at any point and be called again with the same token, in any order, by several callers.
 """
 
+from contextlib import suppress
 from enum import Enum
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.event_log import EventLog
-from ledger_db.rotation.failures import ForeignRotation, NothingPending, Stopped, explained
-from ledger_db.rotation.labels import PENDING, Labels
-from ledger_db.rotation.protocol import Deadline, Probe, Rotator, ServerProblem
+from ledger_db.rotation.agreement import logs_in, restored
+from ledger_db.rotation.failures import ForeignRotation, LabelsMoved, NothingPending, Stopped, explained
+from ledger_db.rotation.labels import MADE, PENDING, Labels
+from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, Rotator, ServerProblem
 from ledger_db.rotation.versions import Versions
 
 log: EventLog = EventLog(__name__)
@@ -24,6 +26,8 @@ log: EventLog = EventLog(__name__)
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 
 _LOOK_AGAIN_AFTER = frozenset({Reason.REFUSED, Reason.NOT_READY})
+# How a call may fail because another call of the same rotation was quicker.
+_OVERTAKEN = frozenset({ForeignRotation, LabelsMoved, NothingPending})
 # What a test of the new password may fail with that giving the old one back would mend.
 _UNDO_AFTER = frozenset({Reason.REFUSED, Reason.NO_LOGIN, Reason.FAILED_CHECK, Reason.FORBIDDEN})
 
@@ -64,6 +68,7 @@ class Steps:
         self._current = current
         self._token = token
         self._state = "nothing was changed"
+        self._has_moved_current = False
 
     def run(self, step: str, labels: Labels) -> Outcome:
         """
@@ -91,7 +96,21 @@ class Steps:
                 raise Stopped(
                     ForeignRotation, f"AWSPENDING is on version {labels.pending}, of another rotation"
                 )
-            return todo(labels)
+            try:
+                return todo(labels)
+            except (Stopped, ServerProblem, SecretProblem) as problem:
+                if not self._was_overtaken(problem):
+                    raise
+                return Outcome.NOTHING_TO_DO
+
+    def _was_overtaken(self, problem: Exception) -> bool:
+        """Whether another call of this rotation has brought it to its end, after the labels were read."""
+        if self._has_moved_current or (isinstance(problem, Stopped) and problem.kind not in _OVERTAKEN):
+            return False
+        # What this cannot find out is no news; the problem is.
+        with suppress(Stopped, OutOfTime):
+            return self._versions.labels().current == self._token
+        return False
 
     def _tidy(self, labels: Labels) -> Outcome:
         """End what an earlier attempt began: the label is all that can be left."""
@@ -105,17 +124,47 @@ class Steps:
         # Not patient: where this is the first attempt there is nothing to wait for, and where it is not, the
         # put below finds out.
         if self._versions.pending(self._token, patient=False) is not None:
+            if labels.holders.get(MADE) == self._token:
+                self._versions.remove_mark(self._token)
             return Outcome.NOTHING_TO_DO
         fields = {**self._current.fields, **self._rotator.next_secret(self._current)}
         self._state = "AWSPENDING may hold a password that the server does not have; AWSCURRENT is unchanged"
-        if self._versions.put_pending(self._token, fields, is_binary=self._current.is_binary):
-            return Outcome.DONE
-        # The version had a value before this call, that was not visible: one value a version, for ever.
-        if self._versions.pending(self._token) is None:
+        is_reserved = labels.holders.get(PENDING) == self._token
+        # RotateSecret gives the version AWSPENDING before it calls; whoever begins otherwise must not take
+        # the label from another rotation, whose password the server may have a moment later.
+        label = PENDING if is_reserved else MADE
+        done = self._versions.put(self._token, fields, label=label, is_binary=self._current.is_binary)
+        if not done:
+            labels = self._find_again()
+        if labels.pending != self._token:
+            self._claim(labels)
+        return Outcome.DONE if done else Outcome.NOTHING_TO_DO
+
+    def _find_again(self) -> Labels:
+        """Find the value that the version had before this call, and that was not visible: one for ever."""
+        labels = self._versions.labels()
+        if labels.holders.get(MADE) != self._token and self._versions.pending(self._token) is None:
             raise Stopped(
                 NothingPending, f"version {self._token} was given up; its AWSPENDING was taken away"
             )
-        return Outcome.NOTHING_TO_DO
+        return labels
+
+    def _claim(self, labels: Labels) -> None:
+        has_it = self._versions.claim_pending(self._token, instead_of=labels.holders.get(PENDING))
+        self._versions.remove_mark(self._token)
+        if not has_it:
+            raise Stopped(ForeignRotation, "another rotation took AWSPENDING at the same moment")
+        current = self._versions.labels().current
+        if current == labels.current:
+            return
+        self._versions.remove_pending(self._token)
+        # Made from what another rotation has replaced since: the next step would refuse it for ever.
+        if current != self._token:
+            raise Stopped(
+                LabelsMoved,
+                "AWSCURRENT moved while the new version was made, which was given up",
+                next_move="rotate again",
+            )
 
     def _set(self, labels: Labels) -> Outcome:
         pending = self._require_pending()
@@ -131,7 +180,9 @@ class Steps:
             # the change was made and the answer lost.
             if problem.reason not in _LOOK_AGAIN_AFTER or not self._logs_in(pending):
                 raise
+            self._confirm(pending)
             return Outcome.NOTHING_TO_DO
+        self._confirm(pending)
         return Outcome.DONE
 
     def _apply(self, pending: Secret) -> None:
@@ -145,6 +196,21 @@ class Steps:
             if problem.is_untouched:
                 self._state = untouched
             raise
+
+    def _confirm(self, pending: Secret) -> None:
+        """See that AWSPENDING is still there: a repair may have given this rotation up meanwhile."""
+        if self._versions.pending(self._token, patient=False) is not None:
+            return
+        if self._versions.labels().current == self._token:
+            return
+        # The server has a password now that no label leads to.
+        restored(self._versions, self._rotator, self._deadline, helpers=(pending,))
+        self._state = "AWSCURRENT logs in"
+        raise Stopped(
+            ForeignRotation,
+            f"AWSPENDING was taken from version {self._token} while the server learnt its password",
+            next_move="start a new rotation",
+        )
 
     def _test(self, labels: Labels) -> Outcome:
         self._state = "AWSCURRENT is unchanged"
@@ -171,7 +237,10 @@ class Steps:
             raise ServerProblem(self._explain(pending, probe))
         self._state = "AWSCURRENT may have moved to the new version, which logs in"
         self._versions.promote(self._token, instead_of=labels.current)
-        self._versions.remove_pending(self._token)
+        self._has_moved_current = True
+        if not self._versions.remove_pending(self._token):
+            # Whoever took it may have given the server the password of before.
+            restored(self._versions, self._rotator, self._deadline, helpers=(pending,))
         return Outcome.DONE
 
     def _require_pending(self) -> Secret:
@@ -216,6 +285,9 @@ class Steps:
         """
         if self._rotator.keeps_current or probe.reason not in _UNDO_AFTER:
             return
+        # Nor what a later rotation has set: then this call is an old one.
+        if self._versions.pending(self._token, patient=False) is None:
+            return
         if self._rotator.probe(current, self._deadline).reason is not Reason.REFUSED:
             return
         previous = self._versions.previous()
@@ -224,18 +296,6 @@ class Steps:
         self._rotator.revert(current, helpers, self._deadline)
         self._state = "the server has the password in AWSCURRENT again"
         # Otherwise a retry would set the same password again, and applications would try it.
-        self._versions.remove_pending(self._token)
+        if not self._versions.remove_pending(self._token):
+            restored(self._versions, self._rotator, self._deadline, helpers=(pending,))
         log.warning("rotation.undone", secret=current.name, version=self._token)
-
-
-def logs_in(rotator: Rotator, secret: Secret, deadline: Deadline) -> bool:
-    """
-    Whether *secret* logs in.
-
-    Raises:
-        ServerProblem: There is no clear answer, so nothing may be written.
-    """
-    probe = rotator.probe(secret, deadline)
-    if probe.ok or probe.reason is Reason.REFUSED:
-        return probe.ok
-    raise ServerProblem(probe)

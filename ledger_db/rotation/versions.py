@@ -2,7 +2,7 @@
 How are the versions and labels of one secret read and moved during a rotation?
 
 Everything here may be repeated with the same token, and may meet somebody else who does the same.  Reads come
-before writes; the one write that counts, moving AWSCURRENT, is a compare-and-swap.
+before writes; the writes that count, moving AWSCURRENT and taking AWSPENDING, are compare-and-swaps.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ledger_db.answers.secret import AnswerProblem, Secret, SecretProblem, secret_in
 from ledger_db.backoff import Backoff
 from ledger_db.rotation.failures import LabelsMoved, SecretUnusable, Stopped, asking, stopped_by
-from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS, Labels
+from ledger_db.rotation.labels import CURRENT, MADE, PENDING, PREVIOUS, Labels
 from ledger_db.rotation.protocol import Deadline
 
 if TYPE_CHECKING:
@@ -130,25 +130,28 @@ class Versions:
         Args:
             token: The version.
 
-            patient: Wait a while for it: Secrets Manager may not show at once what it has accepted.
+            patient: Wait a while for it: Secrets Manager may not show at once what it has accepted.  Not for
+                what has become AWSCURRENT already.
         """
         give_up = Deadline.after(self._visible_seconds if patient else 0.0)
         for attempt in count(1):
             found = self._read(VersionId=token, VersionStage=PENDING)
-            if found is not None or give_up.remaining_seconds == 0.0:
+            if found is not None or give_up.remaining_seconds == 0.0 or self.labels().current == token:
                 break
             wait = self._deadline.wait_seconds(_WAIT.after(attempt), what="the new version to become visible")
             self._sleep(wait)
         return found
 
-    def put_pending(self, token: str, fields: Mapping[str, Any], *, is_binary: bool = False) -> bool:
+    def put(self, token: str, fields: Mapping[str, Any], *, label: str, is_binary: bool = False) -> bool:
         """
-        Give the version *token* its value, and AWSPENDING.
+        Give the version *token* its value, and the *label*, whoever has that.
 
         Args:
             token: The version.
 
             fields: The value.
+
+            label: Which.
 
             is_binary: Store it as SecretBinary, for those who read the version before in that form.
 
@@ -164,12 +167,35 @@ class Versions:
                 self._client.put_secret_value(
                     SecretId=self._secret_id,
                     ClientRequestToken=token,
-                    VersionStages=[PENDING],
+                    VersionStages=[label],
                     **value,
                     **passed_on,
                 )
         except self._client.exceptions.ResourceExistsException:
             return False
+        return True
+
+    def claim_pending(self, token: str, *, instead_of: str | None) -> bool:
+        """
+        Give AWSPENDING to the version *token*, unless somebody else has it.
+
+        Args:
+            token: The version.
+
+            instead_of: Who had the label when it was looked at; None if nobody did.
+
+        Returns:
+            False if it is on another version by now: one of two that begin at once.
+        """
+        # Without the version to take it from AWS refuses, where there is one: a compare-and-swap too.
+        taken_from = {} if instead_of is None else {"RemoveFromVersionId": instead_of}
+        try:
+            with self._translated("UpdateSecretVersionStage", but=("InvalidParameterException",)):
+                self._client.update_secret_version_stage(
+                    SecretId=self._secret_id, VersionStage=PENDING, MoveToVersionId=token, **taken_from
+                )
+        except self._client.exceptions.InvalidParameterException:
+            return self.labels().holders.get(PENDING) == token
         return True
 
     def promote(self, token: str, *, instead_of: str) -> None:
@@ -194,16 +220,25 @@ class Versions:
                     LabelsMoved, f"AWSCURRENT is no longer on version {instead_of}, so it was not moved"
                 ) from error
 
-    def remove_pending(self, version: str) -> None:
-        """Take AWSPENDING from *version*; nothing happens if it is not there."""
+    def remove_pending(self, version: str) -> bool:
+        """Take AWSPENDING from *version*; False if somebody else has done so."""
+        return self._remove(PENDING, version)
+
+    def remove_mark(self, version: str) -> None:
+        """Take the label of what is half made from *version*; nothing happens if it is not there."""
+        self._remove(MADE, version)
+
+    def _remove(self, label: str, version: str) -> bool:
         try:
             with self._translated("UpdateSecretVersionStage", but=("InvalidParameterException",)):
                 self._client.update_secret_version_stage(
-                    SecretId=self._secret_id, VersionStage=PENDING, RemoveFromVersionId=version
+                    SecretId=self._secret_id, VersionStage=label, RemoveFromVersionId=version
                 )
         except self._client.exceptions.InvalidParameterException as error:
-            if self.labels().holders.get(PENDING) == version:
-                raise Stopped(LabelsMoved, f"AWSPENDING could not be taken from version {version}") from error
+            if self.labels().holders.get(label) == version:
+                raise Stopped(LabelsMoved, f"{label} could not be taken from version {version}") from error
+            return False
+        return True
 
     def _read(self, **which: str) -> Secret | None:
         missing, moved = "ResourceNotFoundException", "InvalidRequestException"

@@ -352,7 +352,7 @@ def test_a_rotation_repeats_no_word_about_the_password_that_it_sends() -> None:
     client.exceptions = SimpleNamespace(ResourceExistsException=KeyError)
     versions = Versions(client, "s", Deadline.after(5))
     with pytest.raises(SecretsManagerDenied) as failed, explained("createSecret of s", lambda: "nothing"):
-        versions.put_pending("token", {"password": SENT})
+        versions.put("token", {"password": SENT}, label="AWSPENDING")
 
     assert SENT not in "".join(traceback.format_exception(failed.value))
     assert "LimitExceededException" in str(failed.value)
