@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from ledger_db import Settings
 from ledger_db.operate.cli import main as run_command_line
+from ledger_db.rotation.failures import StepFailed
 from ledger_db.settings import POOLER_PRESETS, PRESETS
 
 FOLDER = Path(__file__).resolve().parent
@@ -97,6 +98,21 @@ that was mistyped. `rotate` has a status of its own for each cause of failure, a
 found something. It is 1 for everything else that is to be mended; the message says what.
 """
 
+_EXIT_STATUSES = """
+## Exit statuses of `ledger-db rotate`
+
+The class is what the function reports as `errorType`. The message has the step and the secret in front, then
+what is wrong, what is true now, and what to do: the last column, if nothing closer is known.
+
+| status | class | it means | next |
+|---|---|---|---|
+| 0 | | done | |
+| 1 | `StepFailed`, or none | what nobody foresaw, or a setting that is to be mended | what the message says |
+| 2 | | the command was mistyped; nothing was done | |
+| 3 | | `--dry-run` found something, `--retire` an older password that logs in, `--compromised` \
+a session that is left | what was printed |
+"""
+
 
 def settings_page() -> str:
     """Return what settings.md has to say."""
@@ -107,7 +123,18 @@ def settings_page() -> str:
 def command_line_page() -> str:
     """Return what command-line.md has to say."""
     sections = (f"\n## `{' '.join(words)}`\n\n```text\n{text}```\n" for words, text in _helps(("ledger-db",)))
-    return f"{_COMMAND_LINE}{''.join(sections)}"
+    return f"{_COMMAND_LINE}{''.join(sections)}{_EXIT_STATUSES}{''.join(map(_failure_row, _failures()))}"
+
+
+def _failures() -> list[type[StepFailed]]:
+    return sorted(StepFailed.__subclasses__(), key=lambda kind: kind.exit_status)
+
+
+def _failure_row(kind: type[StepFailed]) -> str:
+    meaning = (kind.__doc__ or "").strip().rstrip(".")
+    # What is not its own is that of the root, which says no more than its row does.
+    advice = kind.next_move if "next_move" in vars(kind) else "what AWS's own words say, then again"
+    return f"| {kind.exit_status} | `{kind.__name__}` | {meaning} | {advice} |\n"
 
 
 PAGES = {"settings.md": settings_page, "command-line.md": command_line_page}

@@ -9,9 +9,10 @@ from ledger_db.answers.aws_client import region_of
 from ledger_db.answers.tls import MODES, TLS, SslMode
 from ledger_db.rotation.failures import StepFailed
 from ledger_db.rotation.handler import announcer, client_maker
+from ledger_db.rotation.leak import Leak
 from ledger_db.rotation.passwords import PasswordRules
 from ledger_db.rotation.protocol import Deadline
-from ledger_db.rotation.request import TOKEN, Request
+from ledger_db.rotation.request import GRACE_SECONDS, TOKEN, Request
 from ledger_db.rotation.runner import Findings, Rules, Runner
 from ledger_db.rotation.steps import STEPS
 from ledger_db.rotation.strategies import STRATEGIES
@@ -25,8 +26,16 @@ _NOT_GOOD = 3
 @click.option("--step", type=click.Choice(STEPS), help="Do one step only; needs --token from the second on.")
 @click.option("--token", metavar="ID", help="Go on with the rotation that makes this version.")
 @click.option("--repair", is_flag=True, help="Bring a rotation that stopped half way to a good end.")
-@click.option("--retire", is_flag=True, help="Redis: let the password before AWSCURRENT be forgotten now.")
-@click.option("--urgent", is_flag=True, help="Let services replace all connections at once: it has leaked.")
+@click.option("--retire", is_flag=True, help="End the password before AWSCURRENT, or say what ends it.")
+@click.option("--compromised", is_flag=True, help="It has leaked: end all that it opens, sessions included.")
+@click.option(
+    "--grace-seconds",
+    type=click.FloatRange(min=0.0),
+    default=GRACE_SECONDS,
+    show_default=True,
+    help="With --compromised: how long services have to come over; beside --timeout.",
+)
+@click.option("--urgent", is_flag=True, help="Let services replace all connections at once.")
 @click.option("--strategy", type=click.Choice(list(STRATEGIES)), help="For a secret that names none.")
 @click.option("--sslmode", type=click.Choice(["verify-full", "verify-ca", "require", "disable"]))
 @click.option("--sslrootcert", type=click.Path(dir_okay=False, exists=True), help="Whom to trust.")
@@ -39,6 +48,8 @@ def rotate(
     token: str | None,
     repair: bool,
     retire: bool,
+    compromised: bool,
+    grace_seconds: float,
     urgent: bool,
     strategy: str | None,
     sslmode: SslMode | None,
@@ -50,8 +61,10 @@ def rotate(
 
     AWS is configured the AWS way: AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_SECRETS_MANAGER.
     """
-    if sum((dry_run, repair, retire, step is not None)) > 1:
-        raise click.UsageError("--dry-run, --repair, --retire and --step exclude each other")
+    if sum((dry_run, repair, retire, compromised, step is not None)) > 1:
+        raise click.UsageError("--dry-run, --repair, --retire, --compromised and --step exclude each other")
+    if compromised and token is not None:
+        raise click.UsageError("--compromised makes versions of its own, so it takes no --token")
     if step not in {None, STEPS[0]} and token is None:
         raise click.UsageError(f"--step {step} needs --token, which the first step has printed")
     if token is not None and not TOKEN.fullmatch(token):
@@ -62,7 +75,7 @@ def rotate(
         strategy=strategy,
         tls=_tls(sslmode, sslrootcert),
         passwords=PasswordRules.from_environment(os.environ),
-        urgent=urgent,
+        urgent=urgent or compromised,
     )
     runner = Runner(rules, client_maker(region_of(secret)), announcer=announcer)
     deadline = Deadline.after(timeout_seconds)
@@ -73,9 +86,11 @@ def rotate(
             click.echo(f"{secret}: {runner.repair(secret, deadline).value}")
             return 0
         if retire:
-            runner.retire(secret, deadline)
-            click.echo(f"{secret}: only AWSCURRENT logs in")
-            return 0
+            retired = runner.retire(secret, deadline)
+            click.echo(f"{secret}: {retired}")
+            return 0 if retired.is_dead else _NOT_GOOD
+        if compromised:
+            return _answer_leak(runner, secret, grace_seconds, deadline)
         _do_steps(runner, secret, token or str(uuid.uuid4()), (step,) if step else STEPS, deadline)
     except StepFailed as error:
         click.echo(f"Error: {error}", err=True)
@@ -109,6 +124,30 @@ def _do_steps(runner: Runner, secret: str, token: str, steps: tuple[str, ...], d
             err=True,
         )
         raise
+
+
+def _answer_leak(runner: Runner, secret: str, grace_seconds: float, deadline: Deadline) -> int:
+    """Answer a leak, a line for each thing that is done; the status says whether nothing is left of it."""
+    click.echo(f"{secret}: the password has leaked")
+    leak = Leak(
+        runner,
+        secret,
+        grace_seconds=grace_seconds,
+        deadline=deadline,
+        extend=True,
+        tell=lambda line: click.echo(f"  {line}"),
+    )
+    try:
+        done = leak.run()
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted: {leak.state}", err=True)
+        raise
+    click.echo(f"  it is refused since {done.dead_seconds:.1f} s after the beginning")
+    if done.sessions is None:
+        click.echo("  sessions that logged in with it may be open: AWS has no call that ends them")
+    else:
+        click.echo(f"  sessions ended: {done.sessions.ended}, left: {done.sessions.left}")
+    return 0 if done.is_complete else _NOT_GOOD
 
 
 def _report(findings: Findings) -> int:

@@ -14,6 +14,7 @@ and by AWS's own names for what passwords are made of, which `passwords` lists.
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final, Protocol, TypeVar
 
@@ -24,7 +25,7 @@ from ledger_db.errors import ConfigurationError
 from ledger_db.rotation import journal
 from ledger_db.rotation.passwords import PasswordRules
 from ledger_db.rotation.protocol import Deadline, Tools
-from ledger_db.rotation.request import Request
+from ledger_db.rotation.request import LeakReport, Request
 from ledger_db.rotation.runner import Announces, Rules, Runner
 from ledger_db.rotation.strategies import STRATEGIES
 
@@ -50,15 +51,19 @@ class Context(Protocol):
         ...
 
 
-def lambda_handler(event: Mapping[str, Any], context: Context) -> None:
+def lambda_handler(event: Mapping[str, Any], context: Context) -> dict[str, Any] | None:
     """
-    Do one step of one rotation.
+    Do one step of one rotation, or answer a leak.
 
     Args:
         event: ``Step``, ``SecretId`` (name or ARN), ``ClientRequestToken``, and ``RotationToken`` where a
-            role of another account is used.
+            role of another account is used.  Or, from a person: ``Compromised`` (name or ARN), and
+            ``GraceSeconds``.
 
         context: Says how much time there is.
+
+    Returns:
+        What was done about a leak; nothing for a step.
 
     Raises:
         StepFailed: Its class is the ``errorType``, its message says what, in which state, what next; Secrets
@@ -68,8 +73,27 @@ def lambda_handler(event: Mapping[str, Any], context: Context) -> None:
     """
     journal.write_to_standard_output()
     deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000 - _MARGIN_SECONDS)
+    if "Compromised" in event:
+        return _answer(LeakReport.from_event(event), deadline)
     request = Request.from_event(event)
     _runner().step(request, deadline)
+    return None
+
+
+def _answer(report: LeakReport, deadline: Deadline) -> dict[str, Any]:
+    from ledger_db.rotation.leak import Leak  # noqa: PLC0415 - nearly no call needs it
+
+    # Not only where rotation is enabled: that is about Secrets Manager's own calls.
+    rules = replace(rules_from(os.environ), urgent=True, only_if_enabled=False)
+    runner = Runner(rules, client_maker(), announcer=announcer, emit=_write_line)
+    leak = Leak(runner, report.secret_id, grace_seconds=report.grace_seconds, deadline=deadline)
+    done = leak.run()
+    return {
+        "Versions": list(done.versions),
+        "DeadAfterSeconds": round(done.dead_seconds, 1),
+        "SessionsEnded": None if done.sessions is None else done.sessions.ended,
+        "SessionsLeft": None if done.sessions is None else done.sessions.left,
+    }
 
 
 def rules_from(environment: Mapping[str, str]) -> Rules:

@@ -30,7 +30,9 @@ from ledger_db.rotation.postgres_checks import (
 )
 from ledger_db.rotation.postgres_login import probe, session, try_check
 from ledger_db.rotation.postgres_pair import align
+from ledger_db.rotation.postgres_sessions import end_sessions
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
+from ledger_db.rotation.sessions import Ended
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
@@ -48,6 +50,7 @@ class PostgresSingleRotator:
 
     strategy = "postgres-single"
     keeps_current = False
+    session_clock_seconds = 0.0
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -83,6 +86,10 @@ class PostgresSingleRotator:
         """Set *wanted* as whoever of *helpers* is the same role and logs in, else as the administrator."""
         _revert(wanted, helpers, self._tools, deadline)
 
+    def end_sessions(self, secret: Secret, since: float, deadline: Deadline) -> Ended:
+        """End what the role of *secret* has open from before *since*."""
+        return end_sessions(secret, self._tools, since, deadline)
+
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Find nothing: there is one role and nothing to compare it with."""
         return ()
@@ -97,6 +104,7 @@ class PostgresAlternatingRotator:
     """
 
     keeps_current = True
+    session_clock_seconds = 0.0
 
     def __init__(self, tools: Tools, *, clone: bool = False) -> None:
         """
@@ -157,6 +165,10 @@ class PostgresAlternatingRotator:
     def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
         """Set *wanted* as whoever of *helpers* is the same role and logs in, else as the administrator."""
         _revert(wanted, helpers, self._tools, deadline)
+
+    def end_sessions(self, secret: Secret, since: float, deadline: Deadline) -> Ended:
+        """End what the role of *secret* has open from before *since*."""
+        return end_sessions(secret, self._tools, since, deadline)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Compare the roles of the pair, by making them equal and undoing that."""

@@ -14,7 +14,7 @@ or when `RedisAclRotator.retire` is called.
 Only SHA-256 hashes are sent: a password that was never on the wire is in no log on the other side.
 
 Who makes the change needs the rights ``+acl|getuser +acl|setuser +acl|save +multi +exec``; the user that is
-rotated needs none.
+rotated needs none.  To end sessions after a leak: ``+client|list +client|kill``.
 """
 
 import hashlib
@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
-from ledger_db.rotation import redis_login, redis_passwords
+from ledger_db.rotation import redis_login, redis_passwords, redis_sessions
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
 from ledger_db.rotation.redis_login import Node, nodes_of, user_of
+from ledger_db.rotation.sessions import Ended
 from ledger_db.rotation.versions import Versions
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class RedisAclRotator:
 
     strategy: ClassVar[str] = "redis-acl"
     keeps_current: ClassVar[bool] = True
+    session_clock_seconds: ClassVar[float] = redis_sessions.CLOCK_SECONDS
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -121,6 +123,14 @@ class RedisAclRotator:
         for node, admin in self._administrators(current):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
                 self._set_passwords(client, node, (current,), deadline)
+
+    def end_sessions(self, secret: Secret, since: float, deadline: Deadline) -> Ended:
+        """End what the user of *secret* has open from before *since*, on every node."""
+        done = []
+        for node, admin in self._administrators(secret):
+            with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
+                done.append(redis_sessions.end_sessions(client, node, user_of(secret), since))
+        return Ended(sum(each.ended for each in done), sum(each.left for each in done))
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Say which nodes let the user in without a password, not at all, or with more than two."""

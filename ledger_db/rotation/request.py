@@ -15,6 +15,9 @@ _NAME: Final = re.compile(r"[!-~]{1,2048}")
 TOKEN: Final = re.compile(r"[A-Za-z0-9_.:/+=-]{32,64}")
 _MOST_ROTATION_TOKEN: Final = 2048
 _ARN_SUFFIX_LENGTH: Final = len("-AbCdEf")
+GRACE_SECONDS: Final = 30.0
+# Lambda ends every call after 900 s.
+_MOST_GRACE_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,45 @@ class Request:
                 f"{EventInvalid.next_move}"
             )
         return cls(event["Step"], event["SecretId"], event["ClientRequestToken"], rotation_token)
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """
+    A person's word that a password has leaked: ``{"Compromised": "prod/ledger", "GraceSeconds": 30}``.
+
+    Attributes:
+        secret_id: Name or ARN of the secret.
+
+        grace_seconds: How long services have to come over.
+    """
+
+    secret_id: str
+    grace_seconds: float
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> "LeakReport":
+        """
+        Read such an event; whatever has the field ``Compromised`` is meant as one.
+
+        Raises:
+            EventInvalid: Names the field, never what is in it.
+        """
+        grace_seconds = event.get("GraceSeconds", GRACE_SECONDS)
+        is_number = isinstance(grace_seconds, int | float) and not isinstance(grace_seconds, bool)
+        well_formed = {
+            "Compromised": _matches(_NAME, event.get("Compromised")),
+            "GraceSeconds": is_number and 0 <= grace_seconds <= _MOST_GRACE_SECONDS,
+            # Not ignored: an event that is half a step is nobody's wish.
+            "other fields": event.keys() <= {"Compromised", "GraceSeconds"},
+        }
+        wrong = [name for name, good in well_formed.items() if not good]
+        if wrong:
+            raise EventInvalid(
+                f"the event's {', '.join(wrong)} is missing or malformed; nothing was changed; "
+                "a leak is told as 'Compromised', a secret, and 'GraceSeconds', 0 to 600"
+            )
+        return cls(event["Compromised"], float(grace_seconds))
 
 
 def is_allowed(labels: Labels, allowed: tuple[str, ...]) -> bool:

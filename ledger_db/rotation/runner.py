@@ -8,21 +8,23 @@ and announces.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from ledger_db.answers.announcement import Announcement
 from ledger_db.answers.reason import Reason
-from ledger_db.answers.secret import Secret, SecretProblem
+from ledger_db.answers.secret import Secret
 from ledger_db.answers.tls import TLS
 from ledger_db.errors import LedgerDBError
 from ledger_db.event_log import EventLog
 from ledger_db.rotation import journal
+from ledger_db.rotation.case import Case
 from ledger_db.rotation.failures import EventInvalid, SecretNotAllowed, Stopped, explained
-from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS, Labels
+from ledger_db.rotation.labels import CURRENT, PENDING, PREVIOUS
 from ledger_db.rotation.passwords import PasswordRules
-from ledger_db.rotation.protocol import Deadline, Probe, Rotator, Tools
+from ledger_db.rotation.protocol import Deadline, Probe, Tools
 from ledger_db.rotation.repair import Repair, Repaired
 from ledger_db.rotation.request import Request, is_allowed
+from ledger_db.rotation.retiring import Retired, retire
 from ledger_db.rotation.steps import Outcome, Steps
 from ledger_db.rotation.strategies import STRATEGIES, check, strategy_of
 from ledger_db.rotation.versions import VISIBLE_SECONDS, Versions
@@ -35,15 +37,6 @@ class Announces(Protocol):
 
     def announce(self, announcement: Announcement, deadline: Deadline) -> object:
         """Say that AWSCURRENT of a secret is another version now; no value is told."""
-        ...
-
-
-@runtime_checkable
-class Retires(Protocol):
-    """A rotator whose servers know two passwords for a while."""
-
-    def retire(self, current: Secret, deadline: Deadline) -> None:
-        """Let them forget all but that of *current*."""
         ...
 
 
@@ -139,7 +132,7 @@ class Runner:
         strategy, outcome = "unknown", "failed"
         try:
             where = f"{request.step} of {request.secret_id}"
-            case = self._case(request.secret_id, deadline, where, rotation_token=request.rotation_token)
+            case = self.open(request.secret_id, deadline, where, rotation_token=request.rotation_token)
             strategy = case.rotator.strategy
             steps = Steps(case.versions, case.rotator, deadline, current=case.current, token=request.token)
             done = steps.run(request.step, case.labels)
@@ -162,28 +155,23 @@ class Runner:
         Raises:
             StepFailed: See its message.
         """
-        case = self._case(secret_id, deadline, f"repair of {secret_id}")
+        case = self.open(secret_id, deadline, f"repair of {secret_id}")
         done = Repair(case.versions, case.rotator, deadline, current=case.current).run(case.labels)
         if done is Repaired.FINISHED and case.labels.pending is not None:
             self._announce(case, case.labels.pending, deadline)
         return done
 
-    def retire(self, secret_id: str, deadline: Deadline) -> None:
+    def retire(self, secret_id: str, deadline: Deadline) -> Retired:
         """
-        End the overlap in which the password before AWSCURRENT logs in too.
+        End the overlap in which the password before AWSCURRENT logs in too, or say what ends it.
 
         Raises:
-            StepFailed: AWSCURRENT does not log in, so nothing was changed; or there is never an overlap.
+            StepFailed: AWSCURRENT does not log in, so nothing was changed; or there is no clear answer.
         """
         where = f"retirement for {secret_id}"
-        case = self._case(secret_id, deadline, where)
+        case = self.open(secret_id, deadline, where)
         with explained(where, lambda: "AWSCURRENT is unchanged"):
-            if not isinstance(case.rotator, Retires):
-                raise SecretProblem(
-                    f"strategy {case.rotator.strategy!r} has no overlap of two passwords to end; "
-                    "there is nothing to retire"
-                )
-            case.rotator.retire(case.current, deadline)
+            return retire(case, deadline)
 
     def examine(self, secret_id: str, deadline: Deadline) -> Findings:
         """
@@ -193,7 +181,7 @@ class Runner:
             StepFailed: The secret could not be read, or the administrator not log in.
         """
         where = f"dry run of {secret_id}"
-        case = self._case(secret_id, deadline, where)
+        case = self.open(secret_id, deadline, where)
         with explained(where, lambda: "nothing was changed"):
             case.rotator.next_secret(case.current)
             holders = case.labels.holders
@@ -211,9 +199,24 @@ class Runner:
                 case.rotator.strategy, holders, probes, case.rotator.drift(case.current, deadline)
             )
 
-    def _case(
+    def open(
         self, secret_id: str, deadline: Deadline, where: str, *, rotation_token: str | None = None
-    ) -> "_Case":
+    ) -> Case:
+        """
+        Look at a secret, and choose who can rotate it; nothing is changed.
+
+        Args:
+            secret_id: Name or ARN.
+
+            deadline: For everything that is done through what is returned.
+
+            where: What this is for, for messages.
+
+            rotation_token: See `Versions`.
+
+        Raises:
+            StepFailed: It may not be rotated, could not be read, or is not for any strategy.
+        """
         try:
             client = self._client("secretsmanager")
         except LedgerDBError as error:
@@ -236,9 +239,9 @@ class Runner:
             strategy = strategy_of(current, configured=self._rules.strategy)
             check(current, strategy)
             rotator = STRATEGIES[strategy](self._tools(deadline))
-        return _Case(versions, labels, current, rotator)
+        return Case(versions, labels, current, rotator)
 
-    def _after(self, request: Request, case: "_Case", deadline: Deadline) -> None:
+    def _after(self, request: Request, case: Case, deadline: Deadline) -> None:
         if request.step == "setSecret" and not case.rotator.keeps_current:
             self._gaps[request.token] = time.monotonic()
         if request.step != "finishSecret":
@@ -249,7 +252,7 @@ class Runner:
             self._write({"CredentialGapMs": gap_ms}, {"strategy": case.rotator.strategy})
         self._announce(case, request.token, deadline)
 
-    def _announce(self, case: "_Case", version: str, deadline: Deadline) -> None:
+    def _announce(self, case: Case, version: str, deadline: Deadline) -> None:
         if self._announcer is not None:
             announcer = self._announcer(self._tools(deadline))
             announcement = Announcement(
@@ -281,13 +284,3 @@ class Runner:
     def _write(self, figures: Mapping[str, float], dimensions: Mapping[str, str]) -> None:
         if self._emit is not None:
             self._emit(journal.metrics_line(figures, dimensions=dimensions))
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """A secret and who can rotate it."""
-
-    versions: Versions
-    labels: Labels
-    current: Secret
-    rotator: Rotator

@@ -10,7 +10,7 @@ from redis.exceptions import AuthenticationError
 from ledger_db.operate import cli
 from ledger_db.rotation.postgres import PostgresAlternatingRotator
 from ledger_db.sandbox import Sandbox
-from tests.support.rotations import Rotations, new_token
+from tests.support.rotations import Rotations, new_token, own_secret
 
 
 def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -178,13 +178,81 @@ def test_the_overlap_of_a_redis_rotation_can_be_ended(
     assert not logs_in(environment, before)
 
 
-def test_postgresql_has_no_overlap_to_end(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
-    """Asked for what does not exist, it says so and changes nothing."""
+def test_what_a_pair_s_older_password_opens_is_told(
+    pair: Rotations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """AWSPREVIOUS logs in until the next rotation: nothing is changed, and the way to end it is named."""
+    assert typed(capsys, pair.secret_id, "--retire") == (0, f"{pair.secret_id}: there is no AWSPREVIOUS\n")
+    pair.run()
+    previous, labels = pair.value("AWSPREVIOUS")["username"], pair.labels()
+
     status, printed = typed(capsys, pair.secret_id, "--retire")
 
-    assert status != 0
-    assert "no overlap of two passwords" in printed
-    assert pair.logs_in()
+    assert status == 3
+    assert f"AWSPREVIOUS logs in, as {previous}, until the next rotation" in printed
+    assert f"'ledger-db rotate {pair.secret_id} --compromised' after a leak" in printed
+    assert labels == pair.labels()
+    assert pair.logs_in("AWSPREVIOUS")
+
+
+@pytest.mark.parametrize("strategy", ["postgres-single", "postgres-alternating"])
+def test_an_older_password_that_is_dead_is_called_so(
+    environment: Sandbox, capsys: pytest.CaptureFixture[str], strategy: str
+) -> None:
+    """Only after the server has refused it: with one role each rotation sees to that."""
+    with own_secret(environment, strategy) as rotations:
+        rotations.run()
+        if strategy == "postgres-alternating":
+            rotations.execute(f"ALTER ROLE {rotations.value('AWSPREVIOUS')['username']} PASSWORD 'another-0'")
+        status, printed = typed(capsys, rotations.secret_id, "--retire", "--strategy", strategy)
+
+        assert (status, printed) == (
+            0,
+            f"{rotations.secret_id}: the server refuses the password in AWSPREVIOUS already\n",
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"note": "by hand"}, "it holds the password that AWSCURRENT holds"),
+        ({"password": "typed-by-hand-0"}, "so the server does not have AWSCURRENT's"),
+    ],
+)
+def test_a_version_that_was_put_by_hand_is_told_apart(
+    environment: Sandbox, capsys: pytest.CaptureFixture[str], change: dict[str, str], told: str
+) -> None:
+    """AWSPREVIOUS may be the same login, or the one that the server still has; each has its own advice."""
+    with own_secret(environment, "postgres-single") as rotations:
+        rotations.put(lambda value: {**value, **change})
+        status, printed = typed(capsys, rotations.secret_id, "--retire", "--strategy", "postgres-single")
+
+        assert status == 3
+        assert told in printed
+        assert "typed-by-hand-0" not in printed
+
+
+def test_a_pair_that_became_one_role_leaves_the_other_to_a_person(
+    pair: Rotations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No rotation of one role ends what the other one opens."""
+    pair.run()
+
+    status, printed = typed(capsys, pair.secret_id, "--retire", "--strategy", "postgres-single")
+
+    assert status == 3
+    assert "whom this strategy never touches" in printed
+
+
+def test_whether_an_older_password_lives_is_not_guessed(
+    environment: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A role that may not log in at all says nothing about its password."""
+    with own_secret(environment, "postgres-alternating") as rotations:
+        rotations.run()
+        rotations.execute(f"ALTER ROLE {rotations.value('AWSPREVIOUS')['username']} NOLOGIN")
+
+        assert typed(capsys, rotations.secret_id, "--retire")[0] == 30
 
 
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",), ("--repair",), ("--retire",)])

@@ -4,7 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from typing import Any
+
+import psycopg2
+import pytest
 
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
@@ -24,7 +28,9 @@ class Context:
         return 30_000
 
 try:
-    lambda_handler(json.loads(sys.stdin.read()), Context())
+    done = lambda_handler(json.loads(sys.stdin.read()), Context())
+    if done is not None:
+        print(json.dumps(done))
 except Exception as error:
     print(json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}))
     sys.exit(1)
@@ -43,8 +49,11 @@ class Function:
         }
 
     def invoke(self, secret_id: str, step: str, token: str, **more: str) -> list[dict[str, Any]]:
-        """Call it; return the lines that it wrote."""
-        event = {"SecretId": secret_id, "Step": step, "ClientRequestToken": token, **more}
+        """Do a step; return the lines that it wrote."""
+        return self.send({"SecretId": secret_id, "Step": step, "ClientRequestToken": token, **more})
+
+    def send(self, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """Call it; return the lines that it wrote, with what it returned as the last."""
         done = subprocess.run(
             [sys.executable, "-c", RUNTIME],
             input=json.dumps(event),
@@ -131,3 +140,40 @@ def test_services_that_cannot_be_told_do_not_matter(pair: Rotations) -> None:
     assert pair.labels()["AWSCURRENT"] == token
     assert "rotation.not_announced" in [line.get("event") for line in lines]
     assert "errorType" not in lines[-1]
+
+
+def test_a_leak_can_be_answered_by_the_function(pair: Rotations) -> None:
+    """A person invokes it, from where the server need not be reachable, and hears what was done."""
+    leaked = pair.value()
+    login = {"user": leaked["username"], "password": leaked["password"]}
+    with closing(pair.box.postgres.connect(**login)):
+        lines = Function(pair.box).send({"Compromised": pair.secret_id, "GraceSeconds": 0})
+
+    assert lines[-1]["Versions"][-1] == pair.labels()["AWSCURRENT"]
+    assert (lines[-1]["SessionsEnded"], lines[-1]["SessionsLeft"]) == (1, 0)
+    with pytest.raises(psycopg2.OperationalError):
+        pair.box.postgres.connect(**login)
+    assert leaked["password"] not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "event", "kind", "told"),
+    [
+        ("test/*", {"GraceSeconds": 30}, "TimeUsedUp", "1 x 30 s of grace and 20 s beside are needed"),
+        ("other/*", {"GraceSeconds": 0}, "SecretNotAllowed", "not configured to rotate that secret"),
+        ("test/*", {"Step": "setSecret"}, "EventInvalid", "other fields"),
+    ],
+)
+def test_a_leak_that_the_function_cannot_answer_changes_nothing(
+    pair: Rotations, allowed: str, event: dict[str, Any], kind: str, told: str
+) -> None:
+    """Too little time, another function's secret, half a step in it: said before anything is done."""
+    labels = pair.labels()
+    function = Function(pair.box, LEDGER_DB_ROTATION_SECRETS=allowed)
+
+    answer = function.send({"Compromised": pair.secret_id, **event})[-1]
+
+    assert answer["errorType"] == kind
+    assert told in answer["errorMessage"]
+    assert "nothing was changed" in answer["errorMessage"]
+    assert labels == pair.labels()

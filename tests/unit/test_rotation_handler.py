@@ -19,7 +19,7 @@ from ledger_db.rotation.failures import EventInvalid
 from ledger_db.rotation.labels import Labels
 from ledger_db.rotation.passwords import PasswordRules
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Tools
-from ledger_db.rotation.request import Request, is_allowed
+from ledger_db.rotation.request import LeakReport, Request, is_allowed
 from ledger_db.rotation.strategies import STRATEGIES, strategy_of
 from tests.support.lambda_calls import Context
 
@@ -264,3 +264,28 @@ def test_the_function_imports_little() -> None:
     assert "psycopg2" in modules
     assert not modules & set(FORBIDDEN)
     assert not {name for name in modules if name.startswith("ledger_db.connections")}
+
+
+def test_a_leak_is_told_with_a_secret_and_a_grace() -> None:
+    """Half a minute if nothing is said."""
+    assert LeakReport.from_event({"Compromised": ARN}) == LeakReport(ARN, 30.0)
+    assert LeakReport.from_event({"Compromised": "app/db", "GraceSeconds": 0}) == LeakReport("app/db", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("event", "named"),
+    [
+        ({"Compromised": "app/db\n{}"}, "Compromised"),
+        ({"Compromised": None}, "Compromised"),
+        ({"Compromised": "app/db", "GraceSeconds": "30"}, "GraceSeconds"),
+        ({"Compromised": "app/db", "GraceSeconds": True}, "GraceSeconds"),
+        ({"Compromised": "app/db", "GraceSeconds": -1}, "GraceSeconds"),
+        ({"Compromised": "app/db", "GraceSeconds": 601}, "GraceSeconds"),
+        ({"Compromised": "app/db", "GraceSeconds": float("nan")}, "GraceSeconds"),
+        ({**EVENT, "Compromised": "app/db"}, "other fields"),
+    ],
+)
+def test_a_malformed_report_of_a_leak_is_refused_by_field(event: dict[str, Any], named: str) -> None:
+    """Nothing is rotated for an event that is half of two things."""
+    with pytest.raises(EventInvalid, match=f"the event's {named} is missing or malformed; nothing was"):
+        LeakReport.from_event(event)
