@@ -7,7 +7,15 @@ import click
 
 from ledger_db.answers.aws_client import region_of
 from ledger_db.answers.tls import MODES, TLS, SslMode
-from ledger_db.rotation.failures import StepFailed
+from ledger_db.rotation.failures import (
+    ForeignRotation,
+    LabelsMoved,
+    NothingPending,
+    SecretNotAllowed,
+    SecretsManagerDenied,
+    SecretUnusable,
+    StepFailed,
+)
 from ledger_db.rotation.handler import announcer, client_maker
 from ledger_db.rotation.leak import Leak
 from ledger_db.rotation.passwords import PasswordRules
@@ -116,13 +124,14 @@ def _do_steps(runner: Runner, secret: str, token: str, steps: tuple[str, ...], d
         for step in steps:
             request = Request.from_event({"Step": step, "SecretId": secret, "ClientRequestToken": token})
             click.echo(f"  {step}: {runner.step(request, deadline).value}")
-    except (KeyboardInterrupt, StepFailed):
+    except (KeyboardInterrupt, StepFailed) as error:
         # Whatever of it was done: with the same token each step finds out by itself.
-        click.echo(
-            f"To go on: ledger-db rotate {secret} --token {token}\n"
-            f"To undo:  ledger-db rotate {secret} --repair",
-            err=True,
-        )
+        if not _leads_nowhere(step, error):
+            click.echo(
+                f"To go on: ledger-db rotate {secret} --token {token}\n"
+                f"To undo:  ledger-db rotate {secret} --repair",
+                err=True,
+            )
         raise
 
 
@@ -148,6 +157,13 @@ def _answer_leak(runner: Runner, secret: str, grace_seconds: float, deadline: De
     else:
         click.echo(f"  sessions ended: {done.sessions.ended}, left: {done.sessions.left}")
     return 0 if done.is_complete else _NOT_GOOD
+
+
+def _leads_nowhere(step: str, error: BaseException) -> bool:
+    """Whether there is nothing to go on with, or to undo: the message itself says what to do then."""
+    if isinstance(error, ForeignRotation | NothingPending | LabelsMoved):
+        return True
+    return step == STEPS[0] and isinstance(error, SecretNotAllowed | SecretsManagerDenied | SecretUnusable)
 
 
 def _report(findings: Findings) -> int:

@@ -8,13 +8,16 @@ true now, and what to do.
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from traceback import walk_tb
+from typing import ClassVar, Final
 
 from ledger_db.answers.aws_errors import refusal_of
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import SecretProblem
 from ledger_db.errors import LedgerDBError, Retryable, RotationFailed
 from ledger_db.rotation.protocol import OutOfTime, ServerProblem
+
+_OURS: Final = "ledger_db."
 
 
 class StepFailed(RotationFailed):
@@ -28,7 +31,10 @@ class StepFailed(RotationFailed):
     """
 
     exit_status: ClassVar[int] = 1
-    next_move: ClassVar[str] = "see the cause, then rotate again: every step may be repeated"
+    next_move: ClassVar[str] = (
+        "that is a mistake of the program, or of what it runs on: report it with this sentence; every step "
+        "may be repeated"
+    )
 
 
 class EventInvalid(StepFailed):
@@ -156,7 +162,10 @@ class ConnectionsExhausted(StepFailed):
     """No connection is free."""
 
     exit_status = 28
-    next_move = "it is tried again; raise max_connections or the role's CONNECTION LIMIT if it goes on"
+    next_move = (
+        "it is tried again; if it goes on, raise max_connections or the role's CONNECTION LIMIT, make its "
+        "pool smaller, or, for a role of PostgreSQL, name an administrator's secret in 'masterarn'"
+    )
 
 
 class ServerNotReady(StepFailed):
@@ -171,7 +180,8 @@ class ActionForbidden(StepFailed):
 
     exit_status = 30
     next_move = (
-        "give the user that makes the change the right to, or name an administrator's secret in 'masterarn'"
+        "give the user that the message names the right to: LOGIN, CONNECT, a line in pg_hba.conf, a rule of "
+        "the ACL; or name an administrator's secret in 'masterarn', if it is the change that is forbidden"
     )
 
 
@@ -186,7 +196,7 @@ class ServerOdd(StepFailed):
     """The server said something that nobody has seen before; nothing was written after that."""
 
     exit_status = 32
-    next_move = "see the cause"
+    next_move = "look up what it says, mend the server or the secret, then rotate again"
 
 
 class NoPasswordAsked(StepFailed):
@@ -269,6 +279,29 @@ def stopped_by(error: Exception, service: str, what: str, *, repeat: bool = True
     return Stopped(kind, f"{what} {refusal.what}", next_move=refusal.next_move)
 
 
+def is_before_writing(error: Exception) -> bool:
+    """Whether a rotator that raised *error* has certainly changed nothing."""
+    # Secrets are read, and compared, before anything is sent to a server.
+    return isinstance(error, Stopped | SecretProblem) or (
+        isinstance(error, ServerProblem) and error.is_untouched
+    )
+
+
+@contextmanager
+def of_secret(whose: str) -> Iterator[None]:
+    """
+    Say *whose* secret it was, of all that goes wrong with one in the block.
+
+    A step reads several, and its message has one in front: without this, that one is blamed.
+    """
+    try:
+        yield
+    except Stopped as error:
+        raise Stopped(error.kind, f"{whose}: {error.what}", next_move=error.next_move) from error
+    except SecretProblem as error:
+        raise SecretProblem(f"{whose}: {error}") from error
+
+
 @contextmanager
 def explained(where: str, state: Callable[[], str]) -> Iterator[None]:
     """
@@ -297,8 +330,21 @@ def explained(where: str, state: Callable[[], str]) -> Iterator[None]:
         kind = SecretsManagerFailed if isinstance(error, Retryable) else SecretsManagerDenied
         raise kind(f"{where}: {state()}; {error}") from error
     except Exception as error:
-        # The class and no text: nobody knows what a text that nobody foresaw is made of.
-        raise _failure(StepFailed, where, f"it met a {type(error).__name__}", state()) from error
+        if type(error).__module__.startswith("botocore."):
+            stopped = stopped_by(error, "aws", "AWS", repeat=False)
+            raise _failure(stopped.kind, where, stopped.what, state(), stopped.next_move) from error
+        # The class, the place and no text: nobody knows what a text that nobody foresaw is made of.  The log
+        # of a Lambda function shows this one message and no cause.
+        met = f"it met a {type(error).__name__} in {_place(error)}"
+        raise _failure(StepFailed, where, met, state()) from error
+
+
+def _place(error: BaseException) -> str:
+    """Return the last line of ours that *error* came through."""
+    lines = [
+        f"{frame.f_globals.get('__name__', '?')}:{number}" for frame, number in walk_tb(error.__traceback__)
+    ]
+    return next((line for line in reversed(lines) if line.startswith(_OURS)), lines[-1])
 
 
 def _failure(

@@ -10,8 +10,9 @@ In both the server gets a SCRAM verifier, never a password, and every change is 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import psycopg2
 from psycopg2 import sql
 
 from ledger_db.answers.reason import Reason
@@ -19,7 +20,7 @@ from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
 from ledger_db.event_log import EventLog
 from ledger_db.rotation import postgres_roles, scram
 from ledger_db.rotation.passwords import new_password
-from ledger_db.rotation.postgres_admin import admin_of
+from ledger_db.rotation.postgres_admin import admin_of, as_administrator, past_proxy
 from ledger_db.rotation.postgres_checks import (
     check_name,
     check_same,
@@ -28,7 +29,7 @@ from ledger_db.rotation.postgres_checks import (
     clone_of,
     partner,
 )
-from ledger_db.rotation.postgres_login import probe, session, try_check
+from ledger_db.rotation.postgres_login import RoleIsFull, not_taken, probe, session, try_check
 from ledger_db.rotation.postgres_pair import align
 from ledger_db.rotation.postgres_sessions import end_sessions
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
 log: EventLog = EventLog(__name__)
+
+_NO_HELP: Final = (
+    "name an administrator's secret in 'masterarn', which makes the change then; or let the role change its "
+    "own password (rds.restrict_password_commands)"
+)
 
 
 class PostgresSingleRotator:
@@ -59,6 +65,7 @@ class PostgresSingleRotator:
         """Change the password and nothing else."""
         check_name(current.username)
         check_statement(current)
+        past_proxy(current, self._tools)
         return {"password": new_password(rules=self._tools.passwords)}
 
     def check(self, current: Secret, pending: Secret) -> None:
@@ -68,7 +75,7 @@ class PostgresSingleRotator:
 
     def probe(self, secret: Secret, deadline: Deadline) -> Probe:
         """Log in and out."""
-        return probe(secret, self._tools.tls, deadline)
+        return probe(past_proxy(secret, self._tools), self._tools.tls, deadline)
 
     def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
         """Ask the administrator, if there is one, whether the role has expired."""
@@ -76,7 +83,7 @@ class PostgresSingleRotator:
 
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """Change the password as the role itself, else as the administrator."""
-        _change_as_itself(current, pending, self._tools, deadline)
+        _change(pending, current, current, self._tools, deadline)
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in, and see that it is the role that was meant."""
@@ -129,6 +136,7 @@ class PostgresAlternatingRotator:
                 "administrator's secret there, or choose 'postgres-single' in the field 'strategy'"
             )
         check_statement(current)
+        past_proxy(current, self._tools)
         return {"username": self._other(current), "password": new_password(rules=self._tools.passwords)}
 
     def check(self, current: Secret, pending: Secret) -> None:
@@ -141,7 +149,7 @@ class PostgresAlternatingRotator:
 
     def probe(self, secret: Secret, deadline: Deadline) -> Probe:
         """Log in and out."""
-        return probe(secret, self._tools.tls, deadline)
+        return probe(past_proxy(secret, self._tools), self._tools.tls, deadline)
 
     def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
         """Ask the administrator whether the role has expired."""
@@ -178,7 +186,7 @@ class PostgresAlternatingRotator:
                 return (f"role {other} does not exist",)
             self._provide(cursor, model, other)
             aligned = align(cursor, model=model, other=other)
-            cursor.connection.rollback()
+            cursor.execute("ROLLBACK")
         return (
             *(f"{words}: a rotation is refused" for words in aligned.grave),
             *(f"{words}: a rotation mends that" for words in aligned.mended),
@@ -202,27 +210,65 @@ class PostgresAlternatingRotator:
 
 
 def set_password(cursor: "Cursor", secret: Secret) -> None:
-    """Give the role of *secret* its password, as a verifier that was computed here."""
-    cursor.execute(
-        sql.SQL("ALTER ROLE {} PASSWORD {}").format(
-            sql.Identifier(secret.username), sql.Literal(scram.verifier(secret.password))
+    """
+    Give the role of *secret* its password, as a verifier that was computed here.
+
+    Raises:
+        ServerProblem: The server does not take one.
+    """
+    try:
+        cursor.execute(
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                sql.Identifier(secret.username), sql.Literal(scram.verifier(secret.password))
+            )
         )
-    )
+    except psycopg2.Error as error:
+        problem = not_taken(error, secret)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def _change(wanted: Secret, login: Secret, current: Secret, tools: Tools, deadline: Deadline) -> None:
+    """Set *wanted* as *login*, which is of the same role, else as the administrator that *current* names."""
+    try:
+        with session(past_proxy(login, tools), tools.tls, deadline, writes=True) as cursor:
+            set_password(cursor, wanted)
+    except ServerProblem as problem:
+        if not isinstance(problem, RoleIsFull) and problem.reason is not Reason.FORBIDDEN:
+            raise
+        if current.administrator_field is None:
+            raise ServerProblem(problem.probe, next_move=_NO_HELP, is_untouched=True) from problem
+        with _administration(current, tools, deadline) as cursor:
+            set_password(cursor, wanted)
 
 
 @contextmanager
 def _administration(current: Secret, tools: Tools, deadline: Deadline) -> "Iterator[Cursor]":
-    with session(admin_of(current, tools), tools.tls, deadline, proven=False) as cursor:
-        yield cursor
+    admin = admin_of(current, tools)
+    try:
+        with session(admin, tools.tls, deadline, proven=False, writes=True) as cursor:
+            yield cursor
+    except ServerProblem as problem:
+        if problem.reason is Reason.FAILED_CHECK:
+            # Of the roles, whoever looks at them.
+            raise
+        raise as_administrator(problem, admin) from problem
 
 
 def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
-    with session(pending, tools.tls, deadline, as_application=True) as cursor:
-        cursor.execute("SELECT session_user::text")
-        found = cursor.fetchone()
-        statement = check_statement(pending)
-        if statement is not None:
-            try_check(cursor, pending, statement)
+    try:
+        with session(past_proxy(pending, tools), tools.tls, deadline, as_application=True) as cursor:
+            cursor.execute("SELECT session_user::text")
+            found = cursor.fetchone()
+            statement = check_statement(pending)
+            if statement is not None:
+                try_check(cursor, pending, statement)
+    except RoleIsFull:
+        # By the pool of the application itself: with nobody to go round it there would be no such rotation.
+        if pending.administrator_field is None:
+            raise
+        return
     if found != (pending.username,):
         # A pooler or a user name map in between: what was tested is then not what was set.
         raise ServerProblem(
@@ -230,30 +276,20 @@ def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
         )
 
 
-def _change_as_itself(itself: Secret, wanted: Secret, tools: Tools, deadline: Deadline) -> None:
-    """Set *wanted* as the role itself, which *itself* logs in as; as the administrator if it may not."""
-    try:
-        with session(itself, tools.tls, deadline) as cursor:
-            set_password(cursor, wanted)
-    except ServerProblem as problem:
-        if problem.reason is not Reason.FORBIDDEN or wanted.administrator_field is None:
-            raise
-        with _administration(wanted, tools, deadline) as cursor:
-            set_password(cursor, wanted)
-
-
 def _revert(wanted: Secret, helpers: tuple[Secret, ...], tools: Tools, deadline: Deadline) -> None:
     same_role = [helper for helper in helpers if helper.username == wanted.username]
     for helper in same_role:
-        if probe(helper, tools.tls, deadline).ok:
-            _change_as_itself(helper, wanted, tools, deadline)
+        if probe(past_proxy(helper, tools), tools.tls, deadline).ok:
+            _change(wanted, helper, wanted, tools, deadline)
             return
     if wanted.administrator_field is None:
         raise ServerProblem(
             Probe(
                 Reason.REFUSED,
                 f"no version of the secret logs in as {wanted.username}, and it names no administrator",
-            )
+            ),
+            next_move="set the role's password to what AWSCURRENT holds, or name an administrator's secret "
+            "in 'masterarn' and repair again",
         )
     with _administration(wanted, tools, deadline) as cursor:
         set_password(cursor, wanted)

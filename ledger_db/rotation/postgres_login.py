@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from ledger_db.answers.login_errors import find
-from ledger_db.answers.postgres import by_sqlstate
+from ledger_db.answers.postgres import NO_PLACE_FOR_ROLE, by_sqlstate
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
 from ledger_db.answers.tls import TLS
 from ledger_db.answers.tls_trouble import told
 from ledger_db.redaction import describe, forget_frames
+from ledger_db.rotation import scram
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
 if TYPE_CHECKING:
@@ -31,21 +33,19 @@ _STATEMENT_SECONDS: Final = 10.0
 _CHECK_SECONDS: Final = 5.0
 # Everything in which a password goes to the server or is proven to it; LDAP, PAM and RADIUS are "password".
 _WITH_PASSWORD: Final = "password,md5,scram-sha-256"  # noqa: S105 - no password
+# As libpq counts: the first version that knows SCRAM, and that knows a time for whole transactions.
+_OLDEST_VERSION: Final = 10_00_00
+_TRANSACTION_TIMEOUT: Final = 17_00_00
+_FORBIDDEN: Final = "42501"
+_ENDS_OF_CONNECTIONS: Final = ("08", "57P")
 
 
-# An application's role may be SET ROLE to its owner by default, and is then not allowed to change its own
-# password.  The search path: whoever owns a schema of this database could put a function of their own where
-# an administrator's statement finds it first.
-_PREPARED: Final = (
-    "SELECT pg_catalog.set_config('search_path', 'pg_catalog', false),"
-    " pg_catalog.set_config('role', 'none', false),"
-    " pg_catalog.set_config('statement_timeout', %s, false),"
-    " pg_catalog.set_config('lock_timeout', %s, false)"
-)
-_READ_ONLY: Final = (
-    "SELECT pg_catalog.set_config('transaction_read_only', 'on', true),"
-    " pg_catalog.set_config('statement_timeout', %s, true)"
-)
+class RoleIsFull(ServerProblem):
+    """
+    The password is right, and the role has as many connections as it may have.
+
+    PostgreSQL says so after the password was accepted, never before.
+    """
 
 
 def probe(secret: Secret, tls: TLS, deadline: Deadline) -> Probe:
@@ -54,12 +54,21 @@ def probe(secret: Secret, tls: TLS, deadline: Deadline) -> Probe:
         with session(secret, tls, deadline):
             return Probe()
     except ServerProblem as problem:
+        # The password works.  An application's own pool must not end a rotation that somebody else can make.
+        if isinstance(problem, RoleIsFull) and secret.administrator_field is not None:
+            return Probe(what=problem.probe.what)
         return problem.probe
 
 
 @contextmanager
 def session(
-    secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool = True, as_application: bool = False
+    secret: Secret,
+    tls: TLS,
+    deadline: Deadline,
+    *,
+    proven: bool = True,
+    writes: bool = False,
+    as_application: bool = False,
 ) -> "Iterator[Cursor]":
     """
     Log in, in one transaction: committed at the end of the block, rolled back if it fails.
@@ -73,6 +82,8 @@ def session(
 
         proven: Whether to be let in without a password is a failure.  An administrator may be.
 
+        writes: Whether something is to be changed, which a standby is asked for in vain.
+
         as_application: Whether to be what an application is after its login, with all that is set for the
             role; in a transaction that reads only.
 
@@ -83,15 +94,22 @@ def session(
     """
     connection = _connect(secret, tls, deadline, proven=proven)
     try:
-        with connection, connection.cursor() as cursor:
+        # Begin and end are said here: together with all that is set, in one message.
+        connection.autocommit = True
+        with connection.cursor() as cursor:
             if as_application:
-                cursor.execute(_READ_ONLY, (_milliseconds(_CHECK_SECONDS, deadline),))
+                milliseconds = _milliseconds(_CHECK_SECONDS, deadline)
+                cursor.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {milliseconds}")
             else:
-                cursor.execute(_PREPARED, (_milliseconds(_STATEMENT_SECONDS, deadline),) * 2)
+                _begin(cursor, deadline, where=_where(secret), writes=writes)
             yield cursor
+            if connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
+                cursor.execute("COMMIT")
     except psycopg2.Error as error:
-        raise ServerProblem(_judge_statement(error, where=_where(secret))) from error
+        judged = _judge_statement(error, where=_where(secret))
+        raise ServerProblem(judged, is_untouched=_is_rolled_back(error)) from error
     finally:
+        # What is not committed by now is rolled back.
         connection.close()
 
 
@@ -111,7 +129,7 @@ def try_check(cursor: "Cursor", secret: Secret, statement: str) -> None:
         # No text: it has the statement in it.
         what = f"{_where(secret)}: the statement in the secret's field 'check' failed with SQLSTATE {code}"
         raise ServerProblem(Probe(Reason.FAILED_CHECK, what, cause=error)) from error
-    cursor.connection.rollback()
+    cursor.execute("ROLLBACK")
 
 
 def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> Any:
@@ -120,7 +138,7 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> A
     )
     handled_already = sys.exception()
     try:
-        return psycopg2.connect(
+        connection = psycopg2.connect(
             host=secret.host,
             # A PGHOSTADDR of the environment would go before it.
             hostaddr="",
@@ -133,6 +151,8 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> A
             # Else "trust" in pg_hba.conf would prove a password that no other address is let in with.
             **({"require_auth": _WITH_PASSWORD} if proven else {}),
             application_name="ledger_db.rotation",
+            # A role may have one set that psycopg2 does not know.
+            client_encoding="UTF8",
             # A host that goes silent in the middle must not hold a statement beyond the deadline.
             tcp_user_timeout=int(1000 * deadline.remaining_seconds),
             **tls.for_libpq(secret.host),
@@ -142,12 +162,53 @@ def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> A
         forget_frames(error, but=handled_already)
         if not isinstance(error, psycopg2.OperationalError):
             raise
-        probe = _judge_login(error, secret, tls, but=handled_already)
-    raise ServerProblem(probe)
+        problem = _failed_login(error, secret, tls, but=handled_already)
+    else:
+        if connection.server_version >= _OLDEST_VERSION:
+            return connection
+        connection.close()
+        # It would take a verifier for the password itself.
+        words = "it is older than PostgreSQL 10, which was the first to know the verifiers that are set here"
+        problem = ServerProblem(Probe(Reason.UNSUPPORTED, f"{_where(secret)}: {words}"), is_untouched=True)
+    raise problem
 
 
-def _milliseconds(at_most: float, deadline: Deadline) -> str:
-    return str(int(1000 * deadline.wait_seconds(at_most, what="a statement")))
+def _milliseconds(at_most: float, deadline: Deadline) -> int:
+    # 0 is none at all, for PostgreSQL.
+    return max(1, int(1000 * deadline.wait_seconds(at_most, what="a statement")))
+
+
+def _begin(cursor: "Cursor", deadline: Deadline, *, where: str, writes: bool) -> None:
+    milliseconds = _milliseconds(_STATEMENT_SECONDS, deadline)
+    # One message: what a role or a database has set by default may be over before a second one arrives.
+    # LOCAL: a pooler hands the session on to an application.
+    statements = [
+        # Serializable by default would be refused by a standby.
+        f"BEGIN ISOLATION LEVEL READ COMMITTED{' READ WRITE' if writes else ''}",
+        # First none, which ends the clocks that run already.
+        "SET LOCAL statement_timeout = 0",
+        "SET LOCAL transaction_timeout = 0"
+        if cursor.connection.server_version >= _TRANSACTION_TIMEOUT
+        else "",
+        f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}",
+        f"SET LOCAL lock_timeout = {milliseconds}",
+        # Whoever owns a schema of this database could put a function of their own where an administrator's
+        # statement finds it first.
+        "SET LOCAL search_path = pg_catalog",
+        # An application's role may be SET ROLE to its owner by default, and is then not allowed to change its
+        # own password.
+        "SET LOCAL role = none",
+        f"SET LOCAL statement_timeout = {milliseconds}",
+    ]
+    try:
+        cursor.execute("; ".join(filter(None, statements)))
+    except psycopg2.errors.FeatureNotSupported as error:
+        what = f"{where}: it is a standby, which takes no writes"
+        raise ServerProblem(
+            Probe(Reason.FORBIDDEN, what, cause=error),
+            next_move="name the writer in 'host' of the secret whose user that is",
+            is_untouched=True,
+        ) from error
 
 
 def _where(secret: Secret) -> str:
@@ -157,14 +218,15 @@ def _where(secret: Secret) -> str:
     )
 
 
-def _judge_login(
+def _failed_login(
     error: psycopg2.OperationalError, secret: Secret, tls: TLS, *, but: BaseException | None
-) -> Probe:
+) -> ServerProblem:
     finding = find(error, but=but)
     words = told(finding, tls.ca_file, secret.host) or (
         f"the login failed in an unknown way ({describe(error)})"
     )
-    return Probe(finding.reason, f"{_where(secret)}: {words}", cause=error)
+    kind = RoleIsFull if finding == NO_PLACE_FOR_ROLE else ServerProblem
+    return kind(Probe(finding.reason, f"{_where(secret)}: {words}", cause=error), is_untouched=True)
 
 
 def _judge_statement(error: psycopg2.Error, *, where: str) -> Probe:
@@ -177,6 +239,39 @@ def _judge_statement(error: psycopg2.Error, *, where: str) -> Probe:
     finding = by_sqlstate(code)
     # A refusal is about a login, and only after that may anything be written: a pooler may say so later.
     if finding is not None and finding.reason is not Reason.REFUSED:
-        return Probe(finding.reason, f"{where}: {finding.words}")
+        said = f" ({sentence})" if code == _FORBIDDEN and (sentence := _said_by(error)) else ""
+        return Probe(finding.reason, f"{where}: {finding.words}{said}")
     # No text: that of a syntax error has the statement in it.
     return Probe(Reason.UNKNOWN, f"{where}: the server answered with SQLSTATE {code}")
+
+
+def not_taken(error: psycopg2.Error, secret: Secret) -> ServerProblem | None:
+    """
+    Return what it means that a server would not set the password of *secret*, if it is the verifier's fault.
+
+    None where the table of SQLSTATEs knows better.  Hooks have whatever code their authors liked.
+    """
+    judged = _judge_statement(error, where="")
+    if judged.reason not in {Reason.UNKNOWN, Reason.UNSUPPORTED}:
+        return None
+    said = ": ".join(part for part in (f"SQLSTATE {error.pgcode}", _said_by(error)) if part)
+    what = f"the server does not take the new password of role {secret.username} ({said})"
+    return ServerProblem(
+        Probe(judged.reason, what, cause=error),
+        next_move="it comes as a SCRAM verifier; where a password hook wants to see passwords themselves, "
+        "let it take encrypted ones (credcheck.encrypted_password_allowed), or do without it",
+        is_untouched=True,
+    )
+
+
+def _said_by(error: psycopg2.Error) -> str:
+    """Return the server's own sentence, if there is one that is none of a verifier."""
+    parts = (error.diag.message_primary, error.diag.message_detail)
+    text = "; ".join(part for part in parts if part)
+    return "" if scram.MARK in text else text
+
+
+def _is_rolled_back(error: psycopg2.Error) -> bool:
+    # A statement's error ends its transaction.  A connection that breaks may have done so after COMMIT.
+    code = error.pgcode or ""
+    return bool(code) and not code.startswith(_ENDS_OF_CONNECTIONS)

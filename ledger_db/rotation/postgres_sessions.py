@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
 from ledger_db.event_log import EventLog
-from ledger_db.rotation.postgres_admin import admin_of
-from ledger_db.rotation.postgres_login import session
+from ledger_db.rotation.postgres_admin import admin_of, past_proxy
+from ledger_db.rotation.postgres_login import RoleIsFull, session
 from ledger_db.rotation.protocol import Deadline, ServerProblem, Tools
 from ledger_db.rotation.sessions import Ended
 
@@ -34,9 +34,11 @@ _POLL_SECONDS: Final = 0.05
 def end_sessions(secret: Secret, tools: Tools, since: float, deadline: Deadline) -> Ended:
     """End what is logged in as the role of *secret* from before *since*; see `EndsSessions`."""
     try:
-        return _end_as(secret, secret.username, tools, since, deadline)
+        return _end_as(past_proxy(secret, tools), secret.username, tools, since, deadline)
     except ServerProblem as problem:
-        if problem.reason is not Reason.FORBIDDEN or secret.administrator_field is None:
+        # Full of the sessions that are to end, for example.
+        is_kept_out = isinstance(problem, RoleIsFull) or problem.reason is Reason.FORBIDDEN
+        if not is_kept_out or secret.administrator_field is None:
             raise
         return _end_as(admin_of(secret, tools), secret.username, tools, since, deadline)
 

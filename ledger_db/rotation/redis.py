@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
 from ledger_db.rotation import redis_login, redis_passwords, redis_sessions
+from ledger_db.rotation.failures import of_secret
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
 from ledger_db.rotation.redis_login import Node, nodes_of, user_of
@@ -183,9 +184,11 @@ class RedisAclRotator:
         """Yield every node with who makes the change there."""
         field = secret.administrator_field
         nodes = nodes_of(secret)
-        admin = (itself or secret) if field is None else self._tools.read_secret(secret.text(field))
+        admin = itself or secret
         if field is not None:
-            admin.check_engine("Redis")
+            with of_secret(f"the administrator's secret {secret.text(field)!r} in {field!r}"):
+                admin = self._tools.read_secret(secret.text(field))
+                admin.check_engine("Redis")
             # An administrator's password goes only where its own secret says that it belongs.
             stray = [node for node in nodes if node not in nodes_of(admin)]
             if stray:

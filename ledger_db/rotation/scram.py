@@ -16,6 +16,9 @@ import unicodedata
 ITERATIONS = 4096
 """PostgreSQL's own number.  More slows every login of every service; 190 random bits need no stretching."""
 
+MARK = "SCRAM-SHA-256$"
+"""What every verifier begins with."""
+
 _SALT_BYTES = 16
 _PROHIBITED = (
     stringprep.in_table_c12,
@@ -47,7 +50,7 @@ def verifier(password: str, *, iterations: int = ITERATIONS, salt: bytes | None 
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     stored_key = hashlib.sha256(client_key).digest()
     server_key = hmac.digest(salted, b"Server Key", "sha256")
-    return f"SCRAM-SHA-256${iterations}:{_base64(salt)}${_base64(stored_key)}:{_base64(server_key)}"
+    return f"{MARK}{iterations}:{_base64(salt)}${_base64(stored_key)}:{_base64(server_key)}"
 
 
 def prepared(password: str) -> bytes:

@@ -9,14 +9,23 @@ The four steps of a rotation, once, for every kind of server.
 Each may be cut off at any point and be called again with the same token, in any order, by several callers.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.event_log import EventLog
 from ledger_db.rotation.agreement import logs_in, restored
-from ledger_db.rotation.failures import ForeignRotation, LabelsMoved, NothingPending, Stopped, explained
+from ledger_db.rotation.failures import (
+    ForeignRotation,
+    LabelsMoved,
+    NothingPending,
+    SecretsManagerDenied,
+    Stopped,
+    explained,
+    is_before_writing,
+)
 from ledger_db.rotation.labels import MADE, PENDING, Labels
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, Rotator, ServerProblem
 from ledger_db.rotation.versions import Versions
@@ -25,6 +34,8 @@ log: EventLog = EventLog(__name__)
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 
+_NOTHING_WRITTEN = "nothing was written to the server; AWSCURRENT is unchanged"
+_PUT = "AWSPENDING may hold a password that the server does not have; AWSCURRENT is unchanged"
 _LOOK_AGAIN_AFTER = frozenset({Reason.REFUSED, Reason.NOT_READY})
 # How a call may fail because another call of the same rotation was quicker.
 _OVERTAKEN = frozenset({ForeignRotation, LabelsMoved, NothingPending})
@@ -128,12 +139,12 @@ class Steps:
                 self._versions.remove_mark(self._token)
             return Outcome.NOTHING_TO_DO
         fields = {**self._current.fields, **self._rotator.next_secret(self._current)}
-        self._state = "AWSPENDING may hold a password that the server does not have; AWSCURRENT is unchanged"
         is_reserved = labels.holders.get(PENDING) == self._token
         # RotateSecret gives the version AWSPENDING before it calls; whoever begins otherwise must not take
         # the label from another rotation, whose password the server may have a moment later.
         label = PENDING if is_reserved else MADE
-        done = self._versions.put(self._token, fields, label=label, is_binary=self._current.is_binary)
+        with self._unless_denied(_PUT):
+            done = self._versions.put(self._token, fields, label=label, is_binary=self._current.is_binary)
         if not done:
             labels = self._find_again()
         if labels.pending != self._token:
@@ -170,7 +181,7 @@ class Steps:
         pending = self._require_pending()
         # Before any login: these checks are about who may be sent where.
         self._rotator.check(self._current, pending)
-        self._state = "nothing was written to the server; AWSCURRENT is unchanged"
+        self._state = _NOTHING_WRITTEN
         if self._logs_in(pending):
             return Outcome.NOTHING_TO_DO
         try:
@@ -188,13 +199,12 @@ class Steps:
     def _apply(self, pending: Secret) -> None:
         # Without one it is a first rotation, which comes this far only where AWS itself makes the change.
         accepted = self._accepted(self._current) if self._current.has("password") else self._current
-        untouched = self._state
         self._state = "the server may have the password in AWSPENDING; AWSCURRENT is unchanged"
         try:
             self._rotator.apply(accepted, pending, self._deadline)
-        except ServerProblem as problem:
-            if problem.is_untouched:
-                self._state = untouched
+        except Exception as error:
+            if is_before_writing(error):
+                self._state = _NOTHING_WRITTEN
             raise
 
     def _confirm(self, pending: Secret) -> None:
@@ -235,13 +245,25 @@ class Steps:
         probe = self._rotator.probe(pending, self._deadline)
         if not probe.ok:
             raise ServerProblem(self._explain(pending, probe))
-        self._state = "AWSCURRENT may have moved to the new version, which logs in"
-        self._versions.promote(self._token, instead_of=labels.current)
+        with self._unless_denied("AWSCURRENT may have moved to the new version, which logs in"):
+            self._versions.promote(self._token, instead_of=labels.current)
         self._has_moved_current = True
+        self._state = "AWSCURRENT is the new version, which logs in; AWSPENDING may be left on it"
         if not self._versions.remove_pending(self._token):
             # Whoever took it may have given the server the password of before.
             restored(self._versions, self._rotator, self._deadline, helpers=(pending,))
         return Outcome.DONE
+
+    @contextmanager
+    def _unless_denied(self, state: str) -> Iterator[None]:
+        """Hold *state* for true from here on, unless AWS has clearly refused what the block asks for."""
+        before, self._state = self._state, state
+        try:
+            yield
+        except Stopped as stopped:
+            if stopped.kind is SecretsManagerDenied:
+                self._state = before
+            raise
 
     def _require_pending(self) -> Secret:
         pending = self._versions.pending(self._token)

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ledger_db.answers.secret import AnswerProblem, Secret, SecretProblem, secret_in
 from ledger_db.backoff import Backoff
-from ledger_db.rotation.failures import LabelsMoved, SecretUnusable, Stopped, asking, stopped_by
+from ledger_db.rotation.failures import LabelsMoved, Stopped, asking, stopped_by
 from ledger_db.rotation.labels import CURRENT, MADE, PENDING, PREVIOUS, Labels
 from ledger_db.rotation.protocol import Deadline
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 VISIBLE_SECONDS = 5.0
+_DELETED: Final = "marked for deletion"
 _WAIT = Backoff(first_seconds=0.05, most_seconds=1.0)
 
 
@@ -79,12 +80,9 @@ class Versions:
         Return what AWSCURRENT holds.
 
         Raises:
-            Stopped: It holds nothing, or could not be read.
+            Stopped: It holds nothing, or could not be read; AWS says which.
         """
-        found = self._read(VersionStage=CURRENT)
-        if found is None:
-            raise Stopped(SecretUnusable, "AWSCURRENT holds no value")
-        return found
+        return self._value(VersionStage=CURRENT)
 
     def previous(self) -> Secret | None:
         """Return what AWSPREVIOUS holds; None if it holds nothing, or nothing that can be used."""
@@ -246,13 +244,18 @@ class Versions:
         # named it is a secret that is marked for deletion.
         no_value = (missing, moved) if {"VersionId", "VersionStage"} <= which.keys() else (missing,)
         try:
-            with self._translated("GetSecretValue", but=no_value):
-                answer = self._client.get_secret_value(SecretId=self._secret_id, **which)
-        except (
-            self._client.exceptions.ResourceNotFoundException,
-            self._client.exceptions.InvalidRequestException,
-        ):
+            return self._value(but=no_value, **which)
+        except self._client.exceptions.ResourceNotFoundException:
             return None
+        except self._client.exceptions.InvalidRequestException as error:
+            # AWS has one code for both, and its sentence is English everywhere.
+            if _DELETED in str(error):
+                raise stopped_by(error, "secretsmanager", "GetSecretValue of Secrets Manager") from error
+            return None
+
+    def _value(self, *, but: tuple[str, ...] = (), **which: str) -> Secret:
+        with self._translated("GetSecretValue", but=but):
+            answer = self._client.get_secret_value(SecretId=self._secret_id, **which)
         try:
             return secret_in(answer, name=self._secret_id)
         except AnswerProblem as error:

@@ -122,6 +122,21 @@ def test_a_secret_that_does_not_exist_is_named(
 
     assert status == 17
     assert "createSecret of no/such/secret: DescribeSecret of Secrets Manager answered Resource" in printed
+    assert "To go on" not in printed
+    assert "To undo" not in printed
+
+
+def test_the_rotation_of_somebody_else_is_not_gone_on_with(
+    pair: Rotations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what can work is advised: that version will never be the next one."""
+    pair.step("createSecret", new_token())
+
+    status, printed = typed(capsys, pair.secret_id)
+
+    assert status == 13
+    assert "of another rotation; nothing was changed; let that one end, or end it with" in printed
+    assert "To go on" not in printed
 
 
 def test_a_rotation_that_stops_says_how_to_go_on(

@@ -275,29 +275,6 @@ def test_an_application_is_not_its_own_administrator(pair: Rotations) -> None:
         pair.step("setSecret", token)
 
 
-def test_a_role_that_may_not_change_its_password_is_helped(environment: Sandbox) -> None:
-    """The administrator sets it, where the secret names one."""
-    with own_secret(environment, "postgres-single") as rotations:
-        user = rotations.value()["username"]
-        # A session that is read only cannot change anything: as a replica, or a server that restricts it.
-        rotations.execute(f"ALTER ROLE {user} SET default_transaction_read_only TO on")
-
-        rotations.run()
-
-        assert rotations.logs_in()
-
-
-def test_a_role_that_may_not_change_its_password_is_told(single: Rotations) -> None:
-    """Without an administrator the message says what to do."""
-    single.execute(f"ALTER ROLE {single.value()['username']} SET default_transaction_read_only TO on")
-    token = new_token()
-    single.step("createSecret", token)
-
-    with pytest.raises(failures.ActionForbidden, match="name an administrator's secret in 'masterarn'"):
-        single.step("setSecret", token)
-    assert single.logs_in()
-
-
 def test_repair_restores_a_single_role_through_its_previous_password(single: Rotations) -> None:
     """The server was put back to an older password (a restored backup): AWSCURRENT is set again."""
     old = single.value()["password"]

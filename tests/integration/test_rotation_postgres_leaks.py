@@ -136,10 +136,10 @@ def fail_in_the_middle(rotations: Rotations, places: Places, passwords: set[str]
     rotations.step("createSecret", token)
     passwords.add(rotations.value("AWSPENDING")["password"])
     places.fail(token, "finishSecret")
-    rotations.execute(f"ALTER ROLE {rotations.value()['username']} CONNECTION LIMIT 0")
+    rotations.execute(f"ALTER ROLE {rotations.value()['username']} NOLOGIN")
     places.fail(token, "setSecret")
     places.fail(token, "testSecret")
-    rotations.execute(f"ALTER ROLE {rotations.value()['username']} CONNECTION LIMIT -1")
+    rotations.execute(f"ALTER ROLE {rotations.value()['username']} LOGIN")
     rotations.run(token)
 
 

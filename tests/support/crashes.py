@@ -18,10 +18,7 @@ from typing import Any
 import psycopg2
 import redis
 import redis.connection
-from psycopg2.extensions import (
-    connection as Connection,  # noqa: N812 - it is a class
-    cursor as Cursor,  # noqa: N812 - it is a class
-)
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
 DIED = 42
 _FAILED = 43
@@ -73,7 +70,7 @@ class WatchedClient:
 
 
 class watched_postgres:  # noqa: N801 - used as a function
-    """While in this block, every login, statement and commit of psycopg2 has its boundaries."""
+    """While in this block, every login and statement of psycopg2, COMMIT among them, has its boundaries."""
 
     def __init__(self, boundaries: Boundaries) -> None:
         self._boundaries = boundaries
@@ -86,13 +83,8 @@ class watched_postgres:  # noqa: N801 - used as a function
             def execute(self, *args: Any) -> None:
                 around(super().execute)(*args)
 
-        class WatchedConnection(Connection):  # type: ignore[misc] # psycopg2 has no types
-            def commit(self) -> None:
-                around(super().commit)()
-
         def connect(**parameters: Any) -> Any:
-            factories = {"connection_factory": WatchedConnection, "cursor_factory": WatchedCursor}
-            return self._connect(**parameters, **factories)
+            return self._connect(**parameters, cursor_factory=WatchedCursor)
 
         psycopg2.connect = around(connect)
 

@@ -83,7 +83,8 @@ def the_role_may_do_what_the_code_does(stack: Stack) -> Iterator[str]:
     if stack.parameters["Database"] == "other":
         wanted = {action for action in wanted if not action.startswith("rds:")}
     if stack.parameters["Database"] == "create":
-        wanted -= {"rds:DescribeDBClusters"}
+        # Its host is the instance itself, whose administrator says the same.
+        wanted -= {action for action in wanted if action.startswith("rds:")} - {"rds:DescribeDBInstances"}
     if stack.parameters["Redis"] not in {"create", "elasticache"}:
         wanted = {action for action in wanted if not action.startswith("elasticache:")}
     if stack.parameters["Redis"] != "other":

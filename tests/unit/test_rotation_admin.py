@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.rotation.failures import SecretsManagerDenied, explained
-from ledger_db.rotation.postgres_admin import admin_of
+from ledger_db.rotation.postgres_admin import admin_of, past_proxy
 from ledger_db.rotation.protocol import Tools
 
 WRITER = "ledger.abc.eu-central-1.rds.amazonaws.com"
@@ -16,18 +16,24 @@ REPLICA = "copy.abc.eu-central-1.rds.amazonaws.com"
 OTHER = "other.abc.eu-central-1.rds.amazonaws.com"
 CLUSTER = "big.cluster-abc.eu-central-1.rds.amazonaws.com"
 READER = "big.cluster-ro-abc.eu-central-1.rds.amazonaws.com"
+CUSTOM = "app.cluster-custom-abc.eu-central-1.rds.amazonaws.com"
+MEMBER = "big-1.abc.eu-central-1.rds.amazonaws.com"
+SECOND = "copy-of-copy.abc.eu-central-1.rds.amazonaws.com"
+PROXY = "pool.proxy-abc.eu-central-1.rds.amazonaws.com"
+PROXY_READER = "read.endpoint.proxy-abc.eu-central-1.rds.amazonaws.com"
+OTHER_PROXY = "else.proxy-abc.eu-central-1.rds.amazonaws.com"
 
 
 class Pages:
     """What boto3 calls a paginator: everything, an element a page."""
 
-    def __init__(self, name: str, elements: list[dict[str, Any]]) -> None:
+    def __init__(self, name: str, elements: dict[str, list[dict[str, Any]]]) -> None:
         self._name = name
         self._elements = elements
 
-    def paginate(self) -> Iterator[dict[str, Any]]:
+    def paginate(self, DBProxyName: str = "") -> Iterator[dict[str, Any]]:  # noqa: N803 - AWS's name
         """Yield the pages."""
-        for element in self._elements:
+        for element in self._elements[DBProxyName]:
             yield {self._name: [element]}
 
 
@@ -35,19 +41,40 @@ class Rds:
     """
     Stands in for the API of RDS, which cannot be reached from here.
 
-    It has an instance, its replica, another instance, and a cluster, and answers as the API's reference says.
+    It has an instance with a chain of replicas, another instance, a cluster, and proxies of both, and answers
+    as the API's reference says.
     """
 
     def __init__(self) -> None:
         self._instances = [
             instance("ledger", WRITER),
             instance("copy", REPLICA, ReadReplicaSourceDBInstanceIdentifier="ledger"),
+            instance("copy-of-copy", SECOND, ReadReplicaSourceDBInstanceIdentifier="copy"),
+            instance("big-1", MEMBER, DBClusterIdentifier="big"),
             instance("other", OTHER),
             {"DBInstanceIdentifier": "being-made"},
         ]
         self._clusters = [
-            {"DBClusterIdentifier": "big", "Endpoint": CLUSTER, "ReaderEndpoint": READER, "Port": 6000}
+            {
+                "DBClusterIdentifier": "big",
+                "Endpoint": CLUSTER,
+                "ReaderEndpoint": READER,
+                "CustomEndpoints": [CUSTOM],
+                "DBClusterMembers": [{"DBInstanceIdentifier": "big-1", "IsClusterWriter": True}],
+                "Port": 6000,
+            }
         ]
+        self._proxies = [
+            {"DBProxyName": "pool", "Endpoint": PROXY},
+            {"DBProxyName": "else", "Endpoint": OTHER_PROXY},
+        ]
+        self._targets = {
+            "pool": [
+                {"Type": "TRACKED_CLUSTER", "RdsResourceId": "big"},
+                {"Type": "RDS_INSTANCE", "RdsResourceId": "big-1", "TrackedClusterId": "big"},
+            ],
+            "else": [{"Type": "RDS_INSTANCE", "RdsResourceId": "other"}],
+        }
 
     def describe_db_instances(self, **which: str) -> dict[str, Any]:
         """Find an instance by the name at the end of its ARN."""
@@ -58,10 +85,19 @@ class Rds:
         return {"DBClusters": [self._find(self._clusters, "DBClusterIdentifier", which)]}
 
     def get_paginator(self, operation: str) -> Pages:
-        """Return all of either."""
-        if operation == "describe_db_instances":
-            return Pages("DBInstances", self._instances)
-        return Pages("DBClusters", self._clusters)
+        """Return all of a kind."""
+        if operation == "describe_db_proxy_targets":
+            return Pages("Targets", self._targets)
+        name, elements = {
+            "describe_db_instances": ("DBInstances", self._instances),
+            "describe_db_clusters": ("DBClusters", self._clusters),
+            "describe_db_proxies": ("DBProxies", self._proxies),
+            "describe_db_proxy_endpoints": (
+                "DBProxyEndpoints",
+                [{"DBProxyName": "pool", "Endpoint": PROXY_READER}],
+            ),
+        }[operation]
+        return Pages(name, {"": elements})
 
     def _find(self, elements: list[dict[str, Any]], key: str, which: dict[str, str]) -> dict[str, Any]:
         wanted = which[key].rpartition(":")[2]
@@ -97,13 +133,20 @@ def application(host: str, **more: Any) -> Secret:
     )
 
 
-def found(secret: Secret, admin: dict[str, Any], **tags: str) -> Secret:
-    """Look for the administrator of *secret*, whose own secret holds *admin*."""
+def tools(admin: dict[str, Any], **tags: str) -> Tools:
+    """Return what a rotator works with where the administrator's secret holds *admin*."""
     clients: dict[str, Any] = {"rds": Rds(), "secretsmanager": Secrets(**tags)}
     full = {"username": "postgres", "password": "p", **admin}
-    return admin_of(
-        secret, Tools(read_secret=lambda name: Secret(name, "v9", full), client=clients.__getitem__)
-    )
+    return Tools(read_secret=lambda name: Secret(name, "v9", full), client=clients.__getitem__)
+
+
+def found(secret: Secret, admin: dict[str, Any], **tags: str) -> Secret:
+    """Look for the administrator of *secret*, whose own secret holds *admin*."""
+    return admin_of(secret, tools(admin, **tags))
+
+
+def _nobody(name: str) -> Any:
+    raise AssertionError(f"{name} was asked for")
 
 
 def test_an_administrator_of_the_same_server_is_good() -> None:
@@ -130,6 +173,13 @@ def test_an_administrator_is_named_by_either_field(field: str, *, expected: bool
         (WRITER, OTHER),
         (WRITER, REPLICA),
         (OTHER, CLUSTER),
+        (MEMBER, OTHER),
+        (CUSTOM, WRITER),
+        (PROXY, WRITER),
+        (OTHER_PROXY, CLUSTER),
+        ("nobody.proxy-abc.eu-central-1.rds.amazonaws.com", CLUSTER),
+        ("gone.abc.eu-central-1.rds.amazonaws.com", "gone.abc.us-east-1.rds.amazonaws.com"),
+        ("/var/run/A", "/var/run/a"),
     ],
 )
 def test_an_administrator_of_another_server_is_refused(host: str, admin_host: str) -> None:
@@ -144,10 +194,102 @@ def test_another_port_is_another_server() -> None:
         found(application("db.example", port=5433), {"host": "db.example", "port": "5432"})
 
 
-@pytest.mark.parametrize(("host", "admin_host"), [(REPLICA, WRITER), (READER, CLUSTER)])
+@pytest.mark.parametrize(
+    ("host", "admin_host"),
+    [
+        (REPLICA, WRITER),
+        (SECOND, WRITER),
+        (READER, CLUSTER),
+        (CUSTOM, CLUSTER),
+        (MEMBER, CLUSTER),
+        (CLUSTER, MEMBER),
+        (f"{MEMBER.upper()}.", CLUSTER.upper()),
+        (PROXY, CLUSTER),
+        (PROXY_READER, MEMBER),
+        (OTHER_PROXY, OTHER),
+    ],
+)
 def test_a_secret_of_a_replica_is_changed_at_the_writer(host: str, admin_host: str) -> None:
     """RDS says that they belong together; the change goes to where changes are taken."""
     assert found(application(host), {"host": admin_host, "port": 5432}).host == admin_host
+
+
+@pytest.mark.parametrize(
+    ("host", "admin_host"),
+    [
+        ("DB.Example.", "db.example"),
+        ("db.example", "DB.EXAMPLE"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("::1", "0:0:0:0:0:0:0:1"),
+    ],
+)
+def test_a_server_may_be_spelt_in_two_ways(host: str, admin_host: str) -> None:
+    """Nobody is asked: DNS knows no case, and an address has several forms."""
+    assert found(application(host), {"host": admin_host}).host == admin_host
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "listed"),
+    [
+        ("db.internal", 5432, ["db.internal"]),
+        ("DB.internal.", 5432, ["other.internal", "db.Internal"]),
+        ("pooler.internal", 6432, ["pooler.internal:6432"]),
+        ("2001:db8::7", 5432, ["2001:DB8:0::7"]),
+    ],
+)
+def test_an_administrators_secret_lists_other_names_of_its_server(
+    host: str, port: int, listed: list[str]
+) -> None:
+    """A name that RDS cannot know, in the words of who owns the administrator; the login stays."""
+    admin = found(application(host, port=port), {"host": "db.example", "hosts": listed})
+
+    assert (admin.host, admin.port("PostgreSQL")) == ("db.example", 5432)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("db.internal", 5433), ("evil.db.internal", 5432), ("db.internal.evil.example", 5432)]
+)
+def test_a_name_that_is_not_listed_is_refused(host: str, port: int) -> None:
+    """A port of its own is a server of its own, and no part of a name is one."""
+    with pytest.raises(SecretProblem, match="add it to the list 'hosts' in the administrator's secret"):
+        found(application(host, port=port), {"host": "db.example", "hosts": ["db.internal"]})
+
+
+def test_an_application_lists_no_names_itself() -> None:
+    """Who may write its secret must not say where an administrator belongs."""
+    with pytest.raises(SecretProblem, match="belongs to another server"):
+        found(application("evil.example", hosts=["evil.example", "db.example"]), {"host": "db.example"})
+
+
+@pytest.mark.parametrize("hosts", ["db.internal", [1], {"a": 1}, ["db.internal:x"], ["[::1]:5432"], [""]])
+def test_a_list_of_names_that_is_none_is_refused(hosts: Any) -> None:
+    """By field, and whose secret it is in."""
+    with pytest.raises(
+        SecretProblem, match=r"administrator's secret 'admin' in 'masterarn': .*field 'hosts'"
+    ):
+        found(application("db.example"), {"host": "db.example", "hosts": hosts})
+
+
+def test_a_login_goes_past_a_proxy() -> None:
+    """The proxy lets nobody in with the next password: the server behind it is asked."""
+    secret = past_proxy(application(PROXY, port=5432), tools({"host": CLUSTER, "port": 6000}))
+
+    assert (secret.host, secret.port("PostgreSQL"), secret.username) == (CLUSTER, 6000, "app_a")
+
+
+def test_a_proxy_without_an_administrator_is_refused() -> None:
+    """Nobody says which server is behind it."""
+    secret = Secret("app/db", "v1", {"host": PROXY, "username": "app_a"})
+
+    with pytest.raises(SecretProblem, match="'host' is a proxy of RDS"):
+        past_proxy(secret, tools({"host": CLUSTER}))
+
+
+def test_where_there_is_no_proxy_nobody_is_asked() -> None:
+    """Not even for the administrator's secret, which may be none of this rotation's business."""
+    secret = application(REPLICA)
+
+    assert past_proxy(secret, Tools(read_secret=_nobody, client=_nobody)) is secret
 
 
 @pytest.mark.parametrize(("kind", "host", "port"), [("instance", WRITER, 5432), ("cluster", CLUSTER, 6000)])

@@ -1,11 +1,13 @@
 """Do the four steps keep their contract with Secrets Manager, whatever came before?"""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
@@ -413,6 +415,45 @@ def test_a_bug_shows_its_class_and_no_text(world: World) -> None:
     with pytest.raises(failures.StepFailed, match="it met a KeyError") as failed:
         world.step("createSecret", token())
     assert FIRST not in str(failed.value)
+    # Of ours, with its line: the log of a function has this message only.
+    assert re.search(r"KeyError in ledger_db\.rotation\.steps:\d+; nothing was changed; ", str(failed.value))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (
+            ClientError({"Error": {"Code": "AccessDenied", "Message": "x"}}, "DescribeWhatever"),
+            failures.SecretsManagerDenied,
+            "AWS answered AccessDenied, access is denied; nothing was changed; allow aws:DescribeWhatever",
+        ),
+        (
+            ConnectTimeoutError(endpoint_url="https://rds.example/"),
+            failures.SecretsManagerFailed,
+            "AWS gave nothing: AWS did not answer (ConnectTimeoutError); nothing was changed; trying again",
+        ),
+    ],
+)
+def test_an_answer_of_aws_that_nobody_expected_is_told(
+    world: World, error: Exception, kind: type[failures.StepFailed], words: str
+) -> None:
+    """Code, call and what to do, and no text, as nobody knows what was sent."""
+
+    class Asking(MemoryRotator):
+        def next_secret(self, current: Any) -> Any:
+            raise error
+
+    world.rotator = Asking(world.server)
+
+    with pytest.raises(kind, match=re.escape(words)):
+        world.step("createSecret", token())
+
+
+def test_every_failure_says_what_to_do_itself() -> None:
+    """Whoever reads a message in the log of a function sees no cause."""
+    kinds: list[type[failures.StepFailed]] = [failures.StepFailed, *failures.StepFailed.__subclasses__()]
+
+    assert not [kind for kind in kinds if "see the cause" in kind.next_move]
 
 
 @pytest.mark.parametrize(
