@@ -15,10 +15,12 @@ import os
 from collections.abc import Callable, Mapping
 
 from ledger_db.answers.announcement import DEFAULT_CHANNEL, Announcement
+from ledger_db.answers.secret import SecretProblem
 from ledger_db.answers.tls import TLS
 from ledger_db.event_log import EventLog
 from ledger_db.rotation import redis_login
-from ledger_db.rotation.protocol import Deadline, Tools
+from ledger_db.rotation.failures import Stopped, of_secret
+from ledger_db.rotation.protocol import Deadline, OutOfTime, ServerProblem, Tools
 
 log: EventLog = EventLog(__name__)
 
@@ -67,8 +69,8 @@ class Announcer:
             try:
                 hearers = way(message, deadline)
             except Exception as error:  # noqa: BLE001 - whatever it is, services will find the version by polling
-                # The class and no text: a driver's may name what it was working with.
-                log.warning("rotation.not_announced", **fields, action=name, error=type(error).__name__)
+                told = {"error": type(error).__name__, "problem": _told(error)}
+                log.warning("rotation.not_announced", **fields, action=name, **told)
             else:
                 log.info("rotation.announced", **fields, action=name, outcome=hearers)
 
@@ -81,7 +83,8 @@ class Announcer:
         return ways
 
     def _publish_to_redis(self, message: str, deadline: Deadline) -> int:
-        secret = self._tools.read_secret(self._secret_id or "")
+        with of_secret(f"the publisher's secret {self._secret_id!r}"):
+            secret = self._tools.read_secret(self._secret_id or "")
         # One node is enough: a cluster hands messages on, and replicas get them from their primary.
         node = redis_login.nodes_of(secret)[0]
         # From here on: a cold function takes seconds for its first client of AWS, and Redis is not to blame.
@@ -93,6 +96,12 @@ class Announcer:
         deadline.wait_seconds(_MOST_SECONDS, what="a message to SNS", at_least=0.1)
         self._tools.client("sns").publish(TopicArn=self._topic_arn, Message=message)
         return 1
+
+
+def _told(error: Exception) -> str | None:
+    """Return what was wrong, in words of ours; a driver's text may name what it was working with."""
+    ours = isinstance(error, Stopped | SecretProblem | ServerProblem | OutOfTime)
+    return str(error) if ours else None
 
 
 def _tls(environment: Mapping[str, str], otherwise: TLS) -> TLS:

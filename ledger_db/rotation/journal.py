@@ -23,6 +23,7 @@ FIELDS: Final = frozenset(
         "error",
         "holder",
         "outcome",
+        "problem",
         "remaining_ms",
         "role",
         "secret",

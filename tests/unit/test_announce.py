@@ -17,6 +17,7 @@ from ledger_db.answers.secret import Secret
 from ledger_db.rotation import journal
 from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import STRATEGY, event_handler, moved_in
+from ledger_db.rotation.failures import SecretsManagerDenied, Stopped
 from ledger_db.rotation.protocol import Deadline, Tools
 from ledger_db.settings import Settings
 from tests.support.events import event_of
@@ -95,6 +96,21 @@ def test_a_failure_is_a_line_and_no_error(
     assert event_of(record) == "rotation.not_announced"
     assert PASSWORD not in str(record.__dict__)
     assert "no permission" not in str(record.__dict__)
+
+
+def test_the_line_says_whose_secret_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither that which was rotated nor an administrator's: there is a third one."""
+
+    def read_secret(name: str) -> Secret:
+        raise Stopped(SecretsManagerDenied, "GetSecretValue was denied")
+
+    given = Tools(read_secret=read_secret, client=lambda _: None)
+    environment = {"LEDGER_DB_ANNOUNCEMENTS_SECRET_ID": "some/publisher"}
+    Announcer(given, environment).announce(Announcement(ARN, "v2", "redis-acl"), Deadline.after(5))
+
+    (record,) = caplog.records
+    line = json.loads(journal.JSONLines().format(record))
+    assert line["problem"] == "the publisher's secret 'some/publisher': GetSecretValue was denied"
 
 
 def test_one_way_that_fails_does_not_stop_the_other() -> None:
