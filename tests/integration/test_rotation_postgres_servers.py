@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
+import psycopg2
 import pytest
 
+from ledger_db.answers.postgres_translations import TRANSLATIONS
 from ledger_db.answers.secret import Secret
 from ledger_db.answers.tls import TLS
-from ledger_db.rotation import failures
+from ledger_db.rotation import failures, postgres_login
 from ledger_db.rotation.postgres import PostgresSingleRotator
-from ledger_db.rotation.postgres_login import session
+from ledger_db.rotation.postgres_login import RoleIsFull, session
 from ledger_db.rotation.protocol import Deadline, ServerProblem, Tools
 from ledger_db.sandbox import Sandbox
 from tests.support.endpoint import HOST
+from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres_front import OldPostgres, RefusingPostgres
 from tests.support.replica import Pair
 from tests.support.rotations import OWNER, Rotations, new_token, own_secret
@@ -236,6 +239,36 @@ def test_a_pool_that_uses_up_its_role_is_told(environment: Sandbox) -> None:
         assert "the role has as many connections as it may have; nothing was written" in str(failed.value)
         assert "'masterarn'" in str(failed.value)
         assert rotations.logs_in()
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+@pytest.mark.parametrize("strategy", BOTH)
+def test_a_pooler_may_stand_before_the_server(environment: Sandbox, strategy: str, mode: str) -> None:
+    """Where the administrator's secret says so; who gets the session next finds nothing set in it."""
+    with ExitStack() as stack:
+        pooler = stack.enter_context(pgbouncer(environment, mode, default_pool_size=1))
+        admin = stack.enter_context(administrator(environment, hosts=[f"127.0.0.1:{pooler.port}"]))
+        fields = {"masterarn": admin, "port": pooler.port}
+        rotations = stack.enter_context(own_secret(environment, strategy, **fields))
+        rotations.run()
+        value = rotations.value()
+        login = {"user": value["username"], "password": value["password"]}
+        connection = stack.enter_context(
+            closing(psycopg2.connect(host="127.0.0.1", port=pooler.port, dbname=value["dbname"], **login))
+        )
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('search_path'), current_setting('lock_timeout')")
+
+            assert cursor.fetchone() == ('"$user", public', "0")
+
+
+@pytest.mark.parametrize("sentence", TRANSLATIONS['too many connections for role "%s"'])
+def test_a_role_that_is_full_is_one_in_every_language(sentence: str) -> None:
+    """libpq gives no SQLSTATE for a login that failed."""
+    error = psycopg2.OperationalError(f"FATAL:  {sentence % 'app'}")
+    secret = Secret("app/db", "v", {"host": "db.example", "username": "app", "masterarn": "m"})
+
+    assert isinstance(postgres_login._failed_login(error, secret, TLS(), but=None), RoleIsFull)
 
 
 def _login(rotations: Rotations, value: dict[str, Any]) -> Any:
