@@ -29,8 +29,9 @@ from ledger_db.rotation.postgres_checks import (
     clone_of,
     partner,
 )
-from ledger_db.rotation.postgres_login import RoleIsFull, not_taken, probe, session, try_check
+from ledger_db.rotation.postgres_login import RoleIsFull, probe, session, try_check
 from ledger_db.rotation.postgres_pair import align
+from ledger_db.rotation.postgres_refusals import not_taken
 from ledger_db.rotation.postgres_sessions import end_sessions
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
 from ledger_db.rotation.sessions import Ended

@@ -12,13 +12,13 @@ import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from ledger_db.answers.login_errors import find
-from ledger_db.answers.postgres import NO_PLACE_FOR_ROLE, by_sqlstate
+from ledger_db.answers.postgres import NO_PLACE_FOR_ROLE
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
 from ledger_db.answers.tls import TLS
 from ledger_db.answers.tls_trouble import told
 from ledger_db.redaction import describe, forget_frames
-from ledger_db.rotation import scram
+from ledger_db.rotation.postgres_refusals import is_rolled_back, judged
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ _WITH_PASSWORD: Final = "password,md5,scram-sha-256"  # noqa: S105 - no password
 # As libpq counts: the first version that knows SCRAM, and that knows a time for whole transactions.
 _OLDEST_VERSION: Final = 10_00_00
 _TRANSACTION_TIMEOUT: Final = 17_00_00
-_FORBIDDEN: Final = "42501"
-_ENDS_OF_CONNECTIONS: Final = ("08", "57P")
 
 
 class RoleIsFull(ServerProblem):
@@ -106,8 +104,8 @@ def session(
             if connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
                 cursor.execute("COMMIT")
     except psycopg2.Error as error:
-        judged = _judge_statement(error, where=_where(secret))
-        raise ServerProblem(judged, is_untouched=_is_rolled_back(error)) from error
+        probe = judged(error, where=_where(secret))
+        raise ServerProblem(probe, is_untouched=is_rolled_back(error)) from error
     finally:
         # What is not committed by now is rolled back.
         connection.close()
@@ -124,7 +122,7 @@ def try_check(cursor: "Cursor", secret: Secret, statement: str) -> None:
         cursor.execute(statement)
     except psycopg2.Error as error:
         code = error.pgcode or ""
-        if not code or code.startswith(("08", "57P")):
+        if not is_rolled_back(error):
             raise
         # No text: it has the statement in it.
         what = f"{_where(secret)}: the statement in the secret's field 'check' failed with SQLSTATE {code}"
@@ -227,51 +225,3 @@ def _failed_login(
     )
     kind = RoleIsFull if finding == NO_PLACE_FOR_ROLE else ServerProblem
     return kind(Probe(finding.reason, f"{_where(secret)}: {words}", cause=error), is_untouched=True)
-
-
-def _judge_statement(error: psycopg2.Error, *, where: str) -> Probe:
-    code = error.pgcode or ""
-    if "concurrently updated" in str(error):
-        # Two calls of one step at the same time: the other one's change is as good as this one's.
-        return Probe(Reason.NOT_READY, f"{where}: somebody else changed the role at the same moment")
-    if not code or code.startswith("08"):
-        return Probe(Reason.NOT_READY, f"{where}: the connection broke")
-    finding = by_sqlstate(code)
-    # A refusal is about a login, and only after that may anything be written: a pooler may say so later.
-    if finding is not None and finding.reason is not Reason.REFUSED:
-        said = f" ({sentence})" if code == _FORBIDDEN and (sentence := _said_by(error)) else ""
-        return Probe(finding.reason, f"{where}: {finding.words}{said}")
-    # No text: that of a syntax error has the statement in it.
-    return Probe(Reason.UNKNOWN, f"{where}: the server answered with SQLSTATE {code}")
-
-
-def not_taken(error: psycopg2.Error, secret: Secret) -> ServerProblem | None:
-    """
-    Return what it means that a server would not set the password of *secret*, if it is the verifier's fault.
-
-    None where the table of SQLSTATEs knows better.  Hooks have whatever code their authors liked.
-    """
-    judged = _judge_statement(error, where="")
-    if judged.reason not in {Reason.UNKNOWN, Reason.UNSUPPORTED}:
-        return None
-    said = ": ".join(part for part in (f"SQLSTATE {error.pgcode}", _said_by(error)) if part)
-    what = f"the server does not take the new password of role {secret.username} ({said})"
-    return ServerProblem(
-        Probe(judged.reason, what, cause=error),
-        next_move="it comes as a SCRAM verifier; where a password hook wants to see passwords themselves, "
-        "let it take encrypted ones (credcheck.encrypted_password_allowed), or do without it",
-        is_untouched=True,
-    )
-
-
-def _said_by(error: psycopg2.Error) -> str:
-    """Return the server's own sentence, if there is one that is none of a verifier."""
-    parts = (error.diag.message_primary, error.diag.message_detail)
-    text = "; ".join(part for part in parts if part)
-    return "" if scram.MARK in text else text
-
-
-def _is_rolled_back(error: psycopg2.Error) -> bool:
-    # A statement's error ends its transaction.  A connection that breaks may have done so after COMMIT.
-    code = error.pgcode or ""
-    return bool(code) and not code.startswith(_ENDS_OF_CONNECTIONS)

@@ -20,7 +20,7 @@ from ledger_db.answers import login_errors, postgres, redis as redis_answers
 from ledger_db.answers.login_errors import find, judge, sqlstate_of
 from ledger_db.answers.postgres_translations import TRANSLATIONS
 from ledger_db.answers.reason import Reason, Text, Verdict
-from ledger_db.rotation import failures, postgres_login
+from ledger_db.rotation import failures, postgres_refusals
 from ledger_db.rotation.protocol import Probe, ServerProblem
 
 
@@ -451,4 +451,4 @@ class _Told(psycopg2.Error):  # type: ignore[misc] # psycopg2 has no types
 )
 def test_a_statement_of_a_rotation_never_counts_as_a_refused_login(code: str | None, reason: Reason) -> None:
     """A pooler may refuse in the middle of a change: that is no permission to write."""
-    assert postgres_login._judge_statement(_Told(code), where="here").reason is reason
+    assert postgres_refusals.judged(_Told(code), where="here").reason is reason
