@@ -27,6 +27,11 @@ _NEXT_MOVES: Final = {
     Reason.CLOSED_PORT: "start the server, or mend 'port' in the administrator's secret",
     Reason.NO_ADDRESS: "mend 'host' in the administrator's secret, or the DNS of the network this runs in",
 }
+_LIST_IT: Final = "add it to the list 'hosts' in the administrator's secret"
+_LIST_IT_ELSEWHERE: Final = (
+    "list it as 'hosts' in a secret of another administrator, with a 'host' of its own: what RDS manages is "
+    "written by RDS alone"
+)
 _EXPECTED_HOSTS: Final = "a list of names, each with ':port' behind it where that is another one"
 
 
@@ -58,8 +63,8 @@ def admin_of(secret: Secret, tools: Tools) -> Secret:
         raise SecretProblem(
             f"the administrator in {field!r} belongs to another server than 'host': it is for {host}:{port}, "
             f"and RDS knows that one by no name like {secret.host}:{secret.port('PostgreSQL')}; write a name "
-            "of the administrator's server into 'host', or, where that is one (a CNAME, a pooler), add it to "
-            "the list 'hosts' in the administrator's secret"
+            "of the administrator's server into 'host', or, where that is one (a CNAME, a pooler), "
+            + (_LIST_IT if "host" in admin.fields else _LIST_IT_ELSEWHERE)
         )
     # To the address of its own secret, which for a reader endpoint is the writer: only that takes changes.
     changes = {"host": host, "port": port, "dbname": secret.database("PostgreSQL")}

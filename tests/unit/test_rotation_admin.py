@@ -255,6 +255,14 @@ def test_a_name_that_is_not_listed_is_refused(host: str, port: int) -> None:
         found(application(host, port=port), {"host": "db.example", "hosts": ["db.internal"]})
 
 
+def test_what_rds_manages_cannot_list_a_name() -> None:
+    """Nobody but RDS writes that secret, so it is not what is advised."""
+    arn = "arn:aws:rds:eu-central-1:123456789012:cluster:big"
+
+    with pytest.raises(SecretProblem, match="in a secret of another administrator"):
+        found(application("db.internal"), {}, cluster=arn)
+
+
 def test_an_application_lists_no_names_itself() -> None:
     """Who may write its secret must not say where an administrator belongs."""
     with pytest.raises(SecretProblem, match="belongs to another server"):
