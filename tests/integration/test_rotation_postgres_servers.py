@@ -262,6 +262,23 @@ def test_a_pooler_may_stand_before_the_server(environment: Sandbox, strategy: st
             assert cursor.fetchone() == ('"$user", public', "0")
 
 
+@pytest.mark.parametrize("strategy", BOTH)
+def test_a_rotation_goes_past_a_proxy_of_rds(environment: Sandbox, strategy: str) -> None:
+    """Services go on to name it; all that a rotation does is done at the server behind it, a repair too."""
+    proxy = "pool.proxy-abc.us-east-1.rds.amazonaws.com"
+    with (
+        administrator(environment, hosts=[f"{proxy}:5432"]) as admin,
+        own_secret(environment, strategy, masterarn=admin, host=proxy, port=5432) as rotations,
+    ):
+        rotations.run()
+
+        assert rotations.logs_in()
+        assert rotations.value()["host"] == proxy
+        rotations.put(lambda given: {**given, "password": "typed-by-somebody-0"})
+        assert rotations.repair() == "restored"
+        assert rotations.logs_in()
+
+
 @pytest.mark.parametrize("sentence", TRANSLATIONS['too many connections for role "%s"'])
 def test_a_role_that_is_full_is_one_in_every_language(sentence: str) -> None:
     """libpq gives no SQLSTATE for a login that failed."""
