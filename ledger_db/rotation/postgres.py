@@ -8,19 +8,17 @@ every moment.
 In both the server gets a SCRAM verifier, never a password, and every change is one transaction.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import psycopg2
 from psycopg2 import sql
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
 from ledger_db.event_log import EventLog
-from ledger_db.rotation import postgres_roles, scram
+from ledger_db.rotation import postgres_roles
 from ledger_db.rotation.passwords import new_password
-from ledger_db.rotation.postgres_admin import admin_of, as_administrator, past_proxy
+from ledger_db.rotation.postgres_admin import past_proxy
 from ledger_db.rotation.postgres_checks import (
     check_name,
     check_same,
@@ -31,7 +29,7 @@ from ledger_db.rotation.postgres_checks import (
 )
 from ledger_db.rotation.postgres_login import RoleIsFull, probe, session, try_check
 from ledger_db.rotation.postgres_pair import align
-from ledger_db.rotation.postgres_refusals import not_taken
+from ledger_db.rotation.postgres_passwords import administration, change, revert, set_password
 from ledger_db.rotation.postgres_sessions import end_sessions
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
 from ledger_db.rotation.sessions import Ended
@@ -40,11 +38,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
 log: EventLog = EventLog(__name__)
-
-_NO_HELP: Final = (
-    "name an administrator's secret in 'masterarn', which makes the change then; or let the role change its "
-    "own password (rds.restrict_password_commands)"
-)
 
 
 class PostgresSingleRotator:
@@ -84,7 +77,7 @@ class PostgresSingleRotator:
 
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """Change the password as the role itself, else as the administrator."""
-        _change(pending, current, current, self._tools, deadline)
+        change(pending, current, current, self._tools, deadline)
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in, and see that it is the role that was meant."""
@@ -92,7 +85,7 @@ class PostgresSingleRotator:
 
     def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
         """Set *wanted* as whoever of *helpers* is the same role and logs in, else as the administrator."""
-        _revert(wanted, helpers, self._tools, deadline)
+        revert(wanted, helpers, self._tools, deadline)
 
     def end_sessions(self, secret: Secret, since: float, deadline: Deadline) -> Ended:
         """End what the role of *secret* has open from before *since*."""
@@ -158,7 +151,7 @@ class PostgresAlternatingRotator:
 
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """Mend what differs between the roles and set the password, in one transaction."""
-        with _administration(current, self._tools, deadline) as cursor:
+        with administration(current, self._tools, deadline) as cursor:
             self._provide(cursor, current.username, pending.username)
             aligned = align(cursor, model=current.username, other=pending.username)
             aligned.refuse(model=current.username, other=pending.username)
@@ -173,7 +166,7 @@ class PostgresAlternatingRotator:
 
     def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
         """Set *wanted* as whoever of *helpers* is the same role and logs in, else as the administrator."""
-        _revert(wanted, helpers, self._tools, deadline)
+        revert(wanted, helpers, self._tools, deadline)
 
     def end_sessions(self, secret: Secret, since: float, deadline: Deadline) -> Ended:
         """End what the role of *secret* has open from before *since*."""
@@ -182,7 +175,7 @@ class PostgresAlternatingRotator:
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Compare the roles of the pair, by making them equal and undoing that."""
         model, other = current.username, self._other(current)
-        with _administration(current, self._tools, deadline) as cursor:
+        with administration(current, self._tools, deadline) as cursor:
             if not self._clone and not postgres_roles.exists(cursor, other):
                 return (f"role {other} does not exist",)
             self._provide(cursor, model, other)
@@ -210,53 +203,6 @@ class PostgresAlternatingRotator:
         cursor.execute(sql.SQL("GRANT {model} TO {new}").format(**names))
 
 
-def set_password(cursor: "Cursor", secret: Secret) -> None:
-    """
-    Give the role of *secret* its password, as a verifier that was computed here.
-
-    Raises:
-        ServerProblem: The server does not take one.
-    """
-    try:
-        cursor.execute(
-            sql.SQL("ALTER ROLE {} PASSWORD {}").format(
-                sql.Identifier(secret.username), sql.Literal(scram.verifier(secret.password))
-            )
-        )
-    except psycopg2.Error as error:
-        problem = not_taken(error, secret)
-        if problem is None:
-            raise
-        raise problem from error
-
-
-def _change(wanted: Secret, login: Secret, current: Secret, tools: Tools, deadline: Deadline) -> None:
-    """Set *wanted* as *login*, which is of the same role, else as the administrator that *current* names."""
-    try:
-        with session(past_proxy(login, tools), tools.tls, deadline, writes=True) as cursor:
-            set_password(cursor, wanted)
-    except ServerProblem as problem:
-        if not isinstance(problem, RoleIsFull) and problem.reason is not Reason.FORBIDDEN:
-            raise
-        if current.administrator_field is None:
-            raise ServerProblem(problem.probe, next_move=_NO_HELP, is_untouched=True) from problem
-        with _administration(current, tools, deadline) as cursor:
-            set_password(cursor, wanted)
-
-
-@contextmanager
-def _administration(current: Secret, tools: Tools, deadline: Deadline) -> "Iterator[Cursor]":
-    admin = admin_of(current, tools)
-    try:
-        with session(admin, tools.tls, deadline, proven=False, writes=True) as cursor:
-            yield cursor
-    except ServerProblem as problem:
-        if problem.reason is Reason.FAILED_CHECK:
-            # Of the roles, whoever looks at them.
-            raise
-        raise as_administrator(problem, admin) from problem
-
-
 def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
     try:
         with session(past_proxy(pending, tools), tools.tls, deadline, as_application=True) as cursor:
@@ -277,30 +223,11 @@ def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
         )
 
 
-def _revert(wanted: Secret, helpers: tuple[Secret, ...], tools: Tools, deadline: Deadline) -> None:
-    same_role = [helper for helper in helpers if helper.username == wanted.username]
-    for helper in same_role:
-        if probe(past_proxy(helper, tools), tools.tls, deadline).ok:
-            _change(wanted, helper, wanted, tools, deadline)
-            return
-    if wanted.administrator_field is None:
-        raise ServerProblem(
-            Probe(
-                Reason.REFUSED,
-                f"no version of the secret logs in as {wanted.username}, and it names no administrator",
-            ),
-            next_move="set the role's password to what AWSCURRENT holds, or name an administrator's secret "
-            "in 'masterarn' and repair again",
-        )
-    with _administration(wanted, tools, deadline) as cursor:
-        set_password(cursor, wanted)
-
-
 def _explained(secret: Secret, probe: Probe, tools: Tools, deadline: Deadline) -> Probe:
     if probe.reason is not Reason.REFUSED or secret.administrator_field is None:
         return probe
     try:
-        with _administration(secret, tools, deadline) as cursor:
+        with administration(secret, tools, deadline) as cursor:
             if postgres_roles.has_expired(cursor, secret.username):
                 return Probe(
                     Reason.EXPIRED, f"role {secret.username} has expired (VALID UNTIL is in the past)"

@@ -44,7 +44,7 @@ def end_sessions(secret: Secret, tools: Tools, since: float, deadline: Deadline)
 
 
 def _end_as(who: Secret, role: str, tools: Tools, since: float, deadline: Deadline) -> Ended:
-    with session(who, tools.tls, deadline) as cursor:
+    with session(who, tools.tls, deadline, proven=False) as cursor:
         told = _one(cursor, "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))", role, since)
         give_up = Deadline(min(deadline.ends_at, Deadline.after(_GONE_SECONDS).ends_at))
         while (left := _one(cursor, "SELECT pg_catalog.count(*)", role, since)) and give_up.remaining_seconds:

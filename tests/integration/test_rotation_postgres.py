@@ -287,6 +287,42 @@ def test_repair_restores_a_single_role_through_its_previous_password(single: Rot
     assert single.logs_in()
 
 
+def test_repair_helps_a_role_that_may_not_change_its_password(environment: Sandbox) -> None:
+    """It has every right that setSecret has: who logs in may not, and the administrator sets it."""
+    with own_secret(environment, "postgres-single") as rotations:
+        user = rotations.value()["username"]
+        rotations.execute(f"ALTER ROLE {user} SET default_transaction_read_only TO on")
+        rotations.put(lambda value: {**value, "password": "typed-by-hand-0"})
+        assert rotations.logs_in("AWSPREVIOUS")
+
+        assert rotations.repair() == "restored"
+        assert rotations.logs_in()
+
+
+def test_repair_finds_a_password_that_no_label_has(single: Rotations) -> None:
+    """A rotation that died while another was begun may have left it on the server; AWS keeps the version."""
+    token = new_token()
+    single.step("createSecret", token)
+    single.step("setSecret", token)
+    single.client.update_secret_version_stage(
+        SecretId=single.secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=token
+    )
+    assert not single.logs_in()
+
+    assert single.repair() == "restored"
+    assert single.logs_in()
+
+
+def test_repair_changes_nothing_on_a_server_of_before(environment: Sandbox) -> None:
+    """A version for another host is no help, although it logs in there."""
+    with own_secret(environment, "postgres-single", host="localhost", masterarn=None) as rotations:
+        rotations.put(lambda value: {**value, "host": "127.0.0.1", "password": "typed-by-hand-0"})
+
+        with pytest.raises(failures.PasswordRefused, match="no version of the secret logs in as"):
+            rotations.repair()
+        assert rotations.logs_in("AWSPREVIOUS")
+
+
 @pytest.mark.parametrize("strategy", ["postgres-single", "postgres-alternating"])
 def test_repair_restores_through_the_administrator(environment: Sandbox, strategy: str) -> None:
     """Nobody knows the password any more but the administrator can set it."""
