@@ -40,6 +40,7 @@ drill: setup ## Rotations and outages under load until the figures are convincin
 	$(BIN)/python -m benchmarks.departures --times $(or $(ROTATIONS),100)
 	$(BIN)/python -m benchmarks.failover
 	$(BIN)/python -m benchmarks.ledger_storm
+	$(BIN)/python -m benchmarks.leak
 
 bench: setup ## What it costs and saves, side by side with what one would write or install instead
 	$(BIN)/python -m benchmarks.cost

@@ -1,5 +1,6 @@
 """Do the strategies for ElastiCache keep AWSCURRENT alive, whatever state AWS is in?"""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +14,9 @@ from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation.elasticache import ElastiCacheAuthTokenRotator, ElastiCacheUserRotator
 from ledger_db.rotation.failures import ActionForbidden, explained
+from ledger_db.rotation.leak import Leak
 from ledger_db.rotation.protocol import Deadline, OutOfTime, ServerProblem, Tools
+from ledger_db.rotation.runner import Rules, Runner
 from ledger_db.rotation.strategies import STRATEGIES
 from ledger_db.sandbox import Sandbox
 from tests.support.elasticache import ElastiCacheDouble
@@ -339,3 +342,26 @@ def test_requests_to_elasticache_are_not_logged(parameter: str, caplog: pytest.L
         logging.getLogger("botocore.endpoint").debug("Making request with params: %s", {parameter: "canary"})
 
     assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["user", "auth-token"])
+def test_a_leak_is_answered_but_for_its_sessions(
+    world: RedisWorld, aws: ElastiCacheDouble, kind: type[Rotator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rotations kill the leaked password; that nobody can end what is logged in is not passed over."""
+    monkeypatch.setitem(STRATEGIES, kind.strategy, lambda tools: kind(tools, pause=aws.pause))
+    secret_id = f"{world.secret_id}-{kind.strategy}"
+    with closing(world.box.client()) as client:
+        client.create_secret(Name=secret_id, SecretString=json.dumps(dict(secret(world).fields)))
+        runner = Runner(
+            Rules(allowed=("*",), strategy=kind.strategy),
+            lambda service: client if service == "secretsmanager" else aws,
+        )
+        leak = Leak(runner, secret_id, grace_seconds=1.0, deadline=within(60.0), sleep=aws.pause)
+        done = leak.run()
+        client.delete_secret(SecretId=secret_id, ForceDeleteWithoutRecovery=True)
+
+    assert len(done.versions) == 2
+    assert done.sessions is None
+    assert not done.is_complete
+    assert not world.logs_in(FIRST)
