@@ -8,7 +8,8 @@ every moment.
 In both the server gets a SCRAM verifier, never a password, and every change is one transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
@@ -28,7 +29,7 @@ from ledger_db.rotation.postgres_checks import (
     partner,
 )
 from ledger_db.rotation.postgres_login import RoleIsFull, probe, session, try_check
-from ledger_db.rotation.postgres_pair import align
+from ledger_db.rotation.postgres_pair import align, shortened
 from ledger_db.rotation.postgres_passwords import administration, change, revert, set_password
 from ledger_db.rotation.postgres_sessions import end_sessions
 from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, ServerProblem, Tools
@@ -92,8 +93,8 @@ class PostgresSingleRotator:
         return end_sessions(secret, self._tools, since, deadline)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
-        """Find nothing: there is one role and nothing to compare it with."""
-        return ()
+        """Try the statement of the secret: there is one role and nothing to compare it with."""
+        return _tried(current, self._tools, deadline)
 
 
 class PostgresAlternatingRotator:
@@ -151,14 +152,25 @@ class PostgresAlternatingRotator:
 
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """Mend what differs between the roles and set the password, in one transaction."""
-        with administration(current, self._tools, deadline) as cursor:
-            self._provide(cursor, current.username, pending.username)
-            aligned = align(cursor, model=current.username, other=pending.username)
-            aligned.refuse(model=current.username, other=pending.username)
+        with self._equal(current, pending, deadline) as cursor:
             set_password(cursor, pending)
+
+    def equalize(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+        """Mend what has come to differ since the password was set."""
+        with self._equal(current, pending, deadline):
+            pass
+
+    @contextmanager
+    def _equal(self, current: Secret, pending: Secret, deadline: Deadline) -> "Iterator[Cursor]":
+        model, other = current.username, pending.username
+        with administration(current, self._tools, deadline) as cursor:
+            self._provide(cursor, model, other)
+            aligned = align(cursor, model=model, other=other)
+            aligned.refuse(model=model, other=other)
+            yield cursor
         for event, drift in (("role.drift_mended", aligned.mended), ("role.drift_left", aligned.kept)):
             if drift:
-                log.warning(event, role=pending.username, drift=list(drift))
+                log.warning(event, role=pending.username, drift=shortened(drift))
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in, and see that it is the role that was meant."""
@@ -182,6 +194,7 @@ class PostgresAlternatingRotator:
             aligned = align(cursor, model=model, other=other)
             cursor.execute("ROLLBACK")
         return (
+            *_tried(current, self._tools, deadline),
             *(f"{words}: a rotation is refused" for words in aligned.grave),
             *(f"{words}: a rotation mends that" for words in aligned.mended),
             *(f"{words}: it stays so" for words in aligned.kept),
@@ -221,6 +234,18 @@ def _verify(pending: Secret, tools: Tools, deadline: Deadline) -> None:
         raise ServerProblem(
             Probe(Reason.FAILED_CHECK, f"whoever logs in as {pending.username} is another user on the server")
         )
+
+
+def _tried(current: Secret, tools: Tools, deadline: Deadline) -> tuple[str, ...]:
+    """Say if testSecret would fail of the statement that *current* has for it."""
+    if check_statement(current) is None:
+        return ()
+    try:
+        _verify(current, tools, deadline)
+    except ServerProblem as problem:
+        # A login that fails is told as that.
+        return (f"{problem.probe.what}: a rotation is refused",) * (problem.reason is Reason.FAILED_CHECK)
+    return ()
 
 
 def _explained(secret: Secret, probe: Probe, tools: Tools, deadline: Deadline) -> Probe:

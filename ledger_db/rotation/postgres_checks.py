@@ -79,9 +79,12 @@ def check_statement(secret: Secret) -> str | None:
     Return the SQL that an application does first, from the field ``check``; None if the secret has none.
 
     Raises:
-        SecretProblem: It is no text.
+        SecretProblem: It is no text, or none that a server takes.
     """
-    statement = secret.fields.get("check")
-    if statement is None or (isinstance(statement, str) and statement.strip()):
-        return statement
-    raise secret.problem("check", "a statement of SQL, such as 'SELECT 1 FROM orders LIMIT 1'")
+    if secret.fields.get("check") is None:
+        return None
+    expected = "a statement of SQL, such as 'SELECT 1 FROM orders LIMIT 1'"
+    statement = secret.text("check", expected=expected, trimmed=False)
+    if not statement.strip():
+        raise secret.problem("check", expected)
+    return statement

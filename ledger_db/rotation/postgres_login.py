@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg2
+from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from ledger_db.answers.login_errors import find
@@ -31,6 +32,8 @@ _CONNECT_SECONDS: Final = 5.0
 _LEAST_CONNECT_SECONDS: Final = 2.0
 _STATEMENT_SECONDS: Final = 10.0
 _CHECK_SECONDS: Final = 5.0
+# A missing right, a write in a transaction that reads only, the end of its time.
+_PLAIN: Final = frozenset({"42501", "25006", "57014"})
 # Everything in which a password goes to the server or is proven to it; LDAP, PAM and RADIUS are "password".
 _WITH_PASSWORD: Final = "password,md5,scram-sha-256"  # noqa: S105 - no password
 # As libpq counts: the first version that knows SCRAM, and that knows a time for whole transactions.
@@ -118,16 +121,24 @@ def try_check(cursor: "Cursor", secret: Secret, statement: str) -> None:
     Raises:
         ServerProblem: The server refuses it.
     """
+    # From inside a block: a COMMIT in the text would end the transaction that reads only, and everything
+    # after a ';' would have a clock of its own, which a SET before it stops.
+    block = sql.SQL("BEGIN EXECUTE {}; END").format(sql.Literal(statement)).as_string(cursor)
     try:
-        cursor.execute(statement)
+        cursor.execute(sql.SQL("DO {}").format(sql.Literal(block)))
     except psycopg2.Error as error:
-        code = error.pgcode or ""
         if not is_rolled_back(error):
             raise
-        # No text: it has the statement in it.
-        what = f"{_where(secret)}: the statement in the secret's field 'check' failed with SQLSTATE {code}"
+        what = f"{_where(secret)}: the statement in the secret's field 'check' failed with {_said(error)}"
         raise ServerProblem(Probe(Reason.FAILED_CHECK, what, cause=error)) from error
     cursor.execute("ROLLBACK")
+
+
+def _said(error: psycopg2.Error) -> str:
+    """Return the SQLSTATE, and the sentence where it has the names of things that are there, and no more."""
+    # Others repeat a piece of the statement, or a value; RAISE says whatever its author likes.
+    is_plain = error.pgcode in _PLAIN and error.diag.source_function != "exec_stmt_raise"
+    return f"SQLSTATE {error.pgcode}" + (f" ({error.diag.message_primary})" if is_plain else "")
 
 
 def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> Any:

@@ -6,6 +6,7 @@ nothing depends on the other role.  A dry run does the same and undoes it, so th
 and not what might.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
 _MOST_TOLD: Final = 10
+_MOST_FAILED: Final = 50
+_BEGIN: Final = sql.SQL("SAVEPOINT difference")
+_END: Final = sql.SQL("RELEASE SAVEPOINT difference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +52,7 @@ class Aligned:
             ServerProblem: Names what differs.
         """
         if self.grave:
-            more = len(self.grave) - _MOST_TOLD
-            told = "; ".join(self.grave[:_MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
+            told = "; ".join(shortened(self.grave))
             raise ServerProblem(
                 Probe(Reason.FAILED_CHECK, f"{other} could not take the place of {model}: {told}"),
                 next_move=(
@@ -59,6 +62,12 @@ class Aligned:
                 ),
                 is_untouched=True,
             )
+
+
+def shortened(sentences: tuple[str, ...]) -> list[str]:
+    """Return the first of *sentences* and how many there are besides: a line of a log has an end."""
+    more = len(sentences) - _MOST_TOLD
+    return [*sentences[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])]
 
 
 def align(cursor: "Cursor", *, model: str, other: str) -> Aligned:
@@ -73,12 +82,13 @@ def align(cursor: "Cursor", *, model: str, other: str) -> Aligned:
         other: The one that is to follow; it exists.
     """
     found = _compare(cursor, model=model, other=other)
-    tried = [one for one in found if one.statement is not None and _permitted(cursor, one.statement)]
+    statements = [one.statement for one in found if one.statement is not None]
+    _try(cursor, statements)
     # Looked at again: a GRANT by who has no right to it is a warning, not an error.
-    left = _compare(cursor, model=model, other=other) if tried else found
+    left = _compare(cursor, model=model, other=other) if statements else found
     still = {one.words for one in left}
     return Aligned(
-        mended=tuple(one.words for one in tried if one.words not in still),
+        mended=tuple(one.words for one in found if one.words not in still),
         grave=tuple(one.words for one in left if one.is_grave),
         kept=tuple(one.words for one in left if not one.is_grave),
     )
@@ -91,13 +101,17 @@ def _compare(cursor: "Cursor", *, model: str, other: str) -> list[Difference]:
     ]
 
 
-def _permitted(cursor: "Cursor", statement: sql.Composable) -> bool:
-    # A savepoint: what this administrator may not do, or this server does not know, must not undo the rest.
-    cursor.execute("SAVEPOINT difference")
-    try:
-        cursor.execute(statement)
-    except (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.NotSupportedError):
-        cursor.execute("ROLLBACK TO SAVEPOINT difference")
-        return False
-    cursor.execute("RELEASE SAVEPOINT difference")
-    return True
+def _try(cursor: "Cursor", statements: Sequence[sql.Composable]) -> None:
+    """Do those of *statements* that the server lets the administrator do."""
+    # Many in one message: there may be one for each of ten thousand tables.  What this administrator may not
+    # do, or this server does not know, is found by halves, and must not undo the rest.
+    waiting, failed = [statements] if statements else [], 0
+    # With that many the rotation is refused anyway.
+    while waiting and failed < _MOST_FAILED:
+        some = waiting.pop()
+        try:
+            cursor.execute(sql.SQL("; ").join((_BEGIN, *some, _END)))
+        except (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.NotSupportedError):
+            cursor.execute("ROLLBACK TO SAVEPOINT difference; RELEASE SAVEPOINT difference")
+            failed, half = failed + 1, len(some) // 2
+            waiting += [some[half:], some[:half]] if half else []

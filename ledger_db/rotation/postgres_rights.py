@@ -66,37 +66,41 @@ noted AS (
 -- What other sessions keep for themselves ends with them.
 temporary AS (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_'),
 heir AS (SELECT pg_has_role(other.oid, model.oid, 'USAGE') AS is_one FROM model, other),
-grantable (way, target, part, acl) AS (
+grantable (way, target, part, acl, wider) AS (
 """
 
 _BRANCH: Final = """
-    SELECT '', {target}, '', {acl} FROM noted JOIN {rows} AS it ON it.oid = objid
+    SELECT '', {target}, '', {acl}, NULL::aclitem[] FROM noted JOIN {rows} AS it ON it.oid = objid
     WHERE classid = '{catalogue}'::regclass AND objsubid = 0 AND deptype = 'a'
 """
 
 _REST: Final = """
     UNION
-    SELECT '', 'TABLE ' || it.attrelid::regclass, ' (' || quote_ident(attname) || ')', attacl
+    SELECT '', 'TABLE ' || it.attrelid::regclass, ' (' || quote_ident(attname) || ')', attacl,
+        -- Who may do something with a table may do it with each of its columns.
+        coalesce(relacl, acldefault('r', relowner))
     FROM noted JOIN pg_attribute AS it ON attrelid = objid AND attnum = objsubid
+        JOIN pg_class AS whole ON whole.oid = attrelid
     WHERE classid = 'pg_class'::regclass AND objsubid > 0
     UNION
     SELECT 'ALTER DEFAULT PRIVILEGES FOR ROLE ' || quote_ident(pg_get_userbyid(defaclrole))
         || coalesce(' IN SCHEMA ' || quote_ident(nspname), '') || ' ',
         CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
-            WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END, '', defaclacl
+            WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END, '', defaclacl,
+        NULL
     FROM noted JOIN pg_default_acl AS it ON it.oid = objid LEFT JOIN pg_namespace AS place
         ON place.oid = defaclnamespace
     WHERE classid = 'pg_default_acl'::regclass AND deptype = 'a'
 ),
 rights AS (
     SELECT DISTINCT way, target, part, privilege_type AS may, is_grantable AS further,
-        grantee = model.oid AS is_model, acl
+        grantee = model.oid AS is_model, acl || wider AS anyhow
     FROM model, other, grantable, aclexplode(acl) WHERE grantee IN (model.oid, other.oid)
 ),
 apart AS (
     SELECT rights.* FROM rights, model, other WHERE NOT EXISTS (
-        SELECT FROM aclexplode(acl) AS same WHERE privilege_type = may AND (same.is_grantable OR NOT further)
-        AND CASE WHEN grantee = 0 THEN true
+        SELECT FROM aclexplode(anyhow) AS same
+        WHERE privilege_type = may AND (same.is_grantable OR NOT further) AND CASE WHEN grantee = 0 THEN true
             ELSE pg_has_role(CASE WHEN is_model THEN other.oid ELSE model.oid END, grantee, 'USAGE') END
     )
 ),
@@ -151,13 +155,19 @@ FROM model, other WHERE EXISTS (
 )
 UNION ALL
 SELECT quote_ident(datname) || ' is a database that this did not look into, where ' || model.name
-    || ' has or owns ' || count(*) FILTER (WHERE refobjid = model.oid) || ' objects and ' || other.name || ' '
-    || count(*) FILTER (WHERE refobjid = other.oid), NULL, false
-FROM model, other, heir, pg_shdepend JOIN pg_database AS it ON it.oid = dbid
-WHERE refclassid = 'pg_authid'::regclass AND refobjid IN (model.oid, other.oid) AND NOT is_one
-    AND it.oid NOT IN (SELECT oid FROM here)
-GROUP BY datname, model.name, other.name, model.oid, other.oid
-HAVING count(*) FILTER (WHERE refobjid = model.oid) <> count(*) FILTER (WHERE refobjid = other.oid)
+    || ' is noted for ' || count(*) FILTER (WHERE is_model) || ' things that ' || other.name
+    || ' is not noted for, and ' || other.name || ' for ' || count(*) FILTER (WHERE NOT is_model), NULL, false
+FROM model, other, (
+    SELECT dbid, refobjid = model.oid AS is_model, count(*) OVER (
+        PARTITION BY dbid, classid, objid, objsubid, deptype
+    ) AS times
+    FROM model, other, pg_shdepend
+    WHERE refclassid = 'pg_authid'::regclass AND refobjid IN (model.oid, other.oid)
+) AS noted_there JOIN pg_database AS it ON it.oid = dbid
+WHERE times = 1 AND it.oid NOT IN (SELECT oid FROM here)
+    AND NOT pg_has_role(CASE WHEN is_model THEN other.oid ELSE model.oid END,
+        CASE WHEN is_model THEN model.oid ELSE other.oid END, 'USAGE')
+GROUP BY datname, model.name, other.name
 """
 
 _ROUTINES_SINCE: Final = 110000

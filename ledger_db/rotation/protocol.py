@@ -9,7 +9,7 @@ retries and events.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
@@ -128,6 +128,20 @@ class Tools:
     client: Callable[[str], Any]
     tls: TLS = field(default_factory=TLS)
     passwords: PasswordRules = field(default_factory=PasswordRules)
+
+
+@runtime_checkable
+class Equalizes(Protocol):
+    """A rotator whose users take turns, so that an application has to work as either."""
+
+    def equalize(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+        """
+        See that whoever works as the user of *current* works as that of *pending*, which logs in already.
+
+        Raises:
+            ServerProblem: It would not; ``FAILED_CHECK`` if a person has to decide.
+        """
+        ...
 
 
 class Rotator(Protocol):

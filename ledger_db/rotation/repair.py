@@ -20,7 +20,7 @@ from ledger_db.event_log import EventLog
 from ledger_db.rotation.agreement import logs_in, restored
 from ledger_db.rotation.failures import NothingPending, Stopped, explained
 from ledger_db.rotation.labels import MADE, PENDING, Labels
-from ledger_db.rotation.protocol import Deadline, Rotator
+from ledger_db.rotation.protocol import Deadline, Equalizes, Rotator
 from ledger_db.rotation.versions import Versions
 
 log: EventLog = EventLog(__name__)
@@ -83,6 +83,9 @@ class Repair:
         if pending is not None and not self._is_next(pending):
             pending = None
         if pending is not None and self._logs_in(pending):
+            if isinstance(self._rotator, Equalizes):
+                # It may have stopped long ago, and somebody have granted something since.
+                self._rotator.equalize(self._current, pending, self._deadline)
             self._rotator.verify(pending, self._deadline)
             self._state = "AWSCURRENT may have moved to the version that had AWSPENDING, which logs in"
             self._versions.promote(pending.version, instead_of=current_version)

@@ -27,7 +27,7 @@ from ledger_db.rotation.failures import (
     is_before_writing,
 )
 from ledger_db.rotation.labels import MADE, PENDING, Labels
-from ledger_db.rotation.protocol import Deadline, OutOfTime, Probe, Rotator, ServerProblem
+from ledger_db.rotation.protocol import Deadline, Equalizes, OutOfTime, Probe, Rotator, ServerProblem
 from ledger_db.rotation.versions import Versions
 
 log: EventLog = EventLog(__name__)
@@ -183,6 +183,9 @@ class Steps:
         self._rotator.check(self._current, pending)
         self._state = _NOTHING_WRITTEN
         if self._logs_in(pending):
+            if isinstance(self._rotator, Equalizes):
+                # The password is that of an earlier attempt; the roles may have come apart since.
+                self._rotator.equalize(self._current, pending, self._deadline)
             return Outcome.NOTHING_TO_DO
         try:
             self._apply(pending)

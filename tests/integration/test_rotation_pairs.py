@@ -7,6 +7,7 @@ import pytest
 
 from ledger_db.rotation import failures
 from ledger_db.rotation.protocol import Deadline
+from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
 from tests.support.events import event_of, fields_of
 from tests.support.rotations import OWNER, Rotations, new_token, own_secret
@@ -83,6 +84,8 @@ NONE = [
     "GRANT SELECT ON {s}.t TO PUBLIC, {a}",
     "CREATE POLICY o ON {s}.t TO {owner}, {a} USING (true)",
     "ALTER TABLE {s}.t OWNER TO {owner}",
+    "GRANT UPDATE ON {s}.t TO {b}; GRANT UPDATE (x) ON {s}.t TO {b}; GRANT UPDATE ON {s}.t TO {a}",
+    "ALTER TABLE {s}.t OWNER TO {owner}; GRANT UPDATE (x) ON {s}.t TO {a}",
     "GRANT pg_monitor TO {owner}; GRANT pg_monitor TO {a}",
     _RESET + "CREATE SCHEMA {a}; CREATE SCHEMA {b}",
 ]
@@ -217,6 +220,76 @@ def test_another_database_is_told_as_not_looked_into(world: World) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE {world.schema}")
     connection.close()
+
+
+def test_ten_thousand_rights_are_granted_in_a_few_messages(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pair with many tables has no longer rotation to fear, and no longer line in the log."""
+    world.pair.execute(
+        world.named(
+            "DO $$ BEGIN FOR i IN 1..2000 LOOP EXECUTE format('CREATE TABLE {s}.m%s ()', i); END LOOP; END $$"
+        )
+    )
+    world.pair.execute(world.named("GRANT SELECT ON ALL TABLES IN SCHEMA {s} TO {a}"))
+
+    world.pair.run()
+
+    assert world.drift() == ()
+    (record,) = [record for record in caplog.records if event_of(record) == "role.drift_mended"]
+    assert fields_of(record)["drift"][-1] == "and 1991 more"
+
+
+@pytest.mark.parametrize("way", ["setSecret", "repair"])
+def test_roles_that_came_apart_after_the_password_was_set_stop_it(world: World, way: str) -> None:
+    """A rotation that stopped half way is ended later, and not with roles that differ by then."""
+    token = new_token()
+    before = world.pair.labels()["AWSCURRENT"]
+    for step in STEPS[:2]:
+        world.pair.step(step, token)
+    world.pair.execute(world.named("ALTER TABLE {s}.t OWNER TO {a}"))
+
+    with pytest.raises(failures.CheckFailed, match="owns table"):
+        world.pair.repair() if way == "repair" else world.pair.step(way, token)
+    assert world.pair.labels()["AWSCURRENT"] == before
+
+    world.pair.execute(world.named("ALTER TABLE {s}.t OWNER TO {owner}; GRANT SELECT ON {s}.n TO {a}"))
+    if way == "repair":
+        assert world.pair.repair() == "finished"
+    else:
+        world.pair.run(token)
+    assert world.drift() == ()
+
+
+def test_a_clone_has_what_its_original_has(environment: Sandbox) -> None:
+    """A pair as AWS's function made it: what the original owns and may is the clone's by membership."""
+    with own_secret(environment, "postgres-alternating-clone", users=None) as pair:
+        original = pair.value()["username"]
+        clone = f"{original}_clone"
+        pair.execute(f"ALTER ROLE {original} RESET ROLE; REVOKE {OWNER} FROM {original}")
+        pair.execute(f"CREATE ROLE {clone} LOGIN; GRANT {original} TO {clone}")
+        pair.execute(f"CREATE SCHEMA {original} AUTHORIZATION {original}; CREATE TABLE {original}.t ()")
+        pair.execute(f"ALTER TABLE {original}.t OWNER TO {original}; CREATE TABLE {original}.u ()")
+        pair.execute(f"GRANT SELECT ON {original}.u TO {original}")
+        for version in ("the clone", "the original"):
+            found = pair.runner().examine(pair.secret_id, Deadline.after(20.0)).drift
+            assert [words for words in found if "search path" not in words] == [], version
+            pair.execute(f"ALTER ROLE {original} SET search_path TO {original}")
+            pair.run()
+
+        # What the clone makes is its own, and its original would lose it.
+        pair.run()
+        pair.execute_as("AWSCURRENT", f"CREATE TABLE {original}.made ()")
+        (told,) = pair.runner().examine(pair.secret_id, Deadline.after(20.0)).drift
+        assert told.startswith(f"{clone} owns table {original}.made, and {original} is no member of it")
+        with pytest.raises(failures.CheckFailed, match="REASSIGN OWNED BY"):
+            pair.run()
+        assert pair.logs_in("AWSCURRENT")
+        pair.repair()
+        pair.execute(f"REASSIGN OWNED BY {clone} TO {original}")
+        pair.run()
+        pair.execute_as("AWSCURRENT", f"DROP TABLE {original}.made")
+        pair.execute(f"DROP OWNED BY {original}, {clone} CASCADE")
 
 
 def test_what_the_administrator_may_not_grant_stops_the_rotation(environment: Sandbox, world: World) -> None:

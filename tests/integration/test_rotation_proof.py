@@ -121,8 +121,19 @@ def test_the_statement_of_the_secret_is_tried_as_the_application(
     [
         ("SELECT canary FROM missing", "42P01"),
         ("SELECT canary FROM", "42601"),
-        ("CREATE TABLE canary ()", "25006"),
+        ("CREATE TABLE canary ()", r"25006 \(cannot execute CREATE TABLE in a read-only transaction\)"),
         ("SELECT 1/0", "22012"),
+        ("SELECT 'canary' FROM pg_authid", r"42501 \(permission denied for table pg_authid\)"),
+        ("DO $$ BEGIN RAISE 'canary' USING ERRCODE = '42501'; END $$", "42501;"),
+        ("DO $$ BEGIN RAISE 'canary' USING ERRCODE = '57P01'; END $$", "57P01;"),
+        # Nothing gets out of the transaction that reads only, or has more time than the whole.
+        ("COMMIT; CREATE TABLE canary ()", "0A000"),
+        ("ROLLBACK", "0A000"),
+        ("SET TRANSACTION READ WRITE", "25001"),
+        ("SET LOCAL statement_timeout = 0; SELECT pg_sleep(60)", "57014"),
+        ("COPY pg_class TO STDOUT", "0A000"),
+        ("SELECT 1; SELECT 1/0", "22012"),
+        ("$$; END; DO $$ SELECT 'canary", "42601"),
     ],
 )
 def test_a_statement_that_fails_is_a_failed_test(
@@ -131,6 +142,7 @@ def test_a_statement_that_fails_is_a_failed_test(
     """AWSCURRENT stays; the message has the SQLSTATE, and not the statement, in which anything may be."""
     rotations, token = checked(statement), new_token()
     before = rotations.labels()["AWSCURRENT"]
+    (told,) = rotations.runner().examine(rotations.secret_id, Deadline.after(20.0)).drift
     for step in STEPS[:2]:
         rotations.step(step, token)
 
@@ -138,16 +150,20 @@ def test_a_statement_that_fails_is_a_failed_test(
         rotations.step("testSecret", token)
 
     assert "canary" not in str(failed.value)
+    assert "field 'check' failed with SQLSTATE" in told
+    assert told.endswith(": a rotation is refused")
     assert rotations.labels()["AWSCURRENT"] == before
     assert rotations.logs_in()
 
 
-@pytest.mark.parametrize("statement", ["", " ", 1, ["SELECT 1"], {"sql": "SELECT 1"}, True])
+@pytest.mark.parametrize(
+    "statement", ["", " ", 1, ["SELECT 1"], {"sql": "SELECT 1"}, True, "SELECT '\0'", "SELECT '\ud800'"]
+)
 def test_a_check_that_is_no_statement_is_refused(
     checked: Callable[[Any], Rotations], statement: object
 ) -> None:
     """Before there is a new version."""
-    with pytest.raises(failures.SecretUnusable, match=r"'check' .*a statement of SQL"):
+    with pytest.raises(failures.SecretUnusable, match=r"'check' .*(a statement of SQL|NUL|whole characters)"):
         checked(statement).step("createSecret", new_token())
 
 
