@@ -91,7 +91,7 @@ TEXTS: Final[tuple[Text, ...]] = (
         Finding(Reason.NO_PASSWORD, "the server asks this address for no password"),
     ),
     text(
-        r"(peer|ident|certificate) authentication failed",
+        r"(peer|ident|certificate) authentication failed|authentication method requirement .* failed",
         Finding(Reason.FORBIDDEN, "pg_hba.conf asks this address for something else than a password"),
     ),
     text(

@@ -4,6 +4,7 @@ from typing import Final
 
 from ledger_db.answers.reason import Finding, Reason, Text, text
 
+ANYBODY: Final = Finding(Reason.REFUSED, "the server has no password")
 HUNG_UP: Final = Finding(Reason.NOT_READY, "it hung up; does it insist on TLS?")
 
 TEXTS: Final[tuple[Text, ...]] = (
@@ -11,10 +12,7 @@ TEXTS: Final[tuple[Text, ...]] = (
         r"WRONGPASS|invalid username-password pair|invalid password|user is disabled",
         Finding(Reason.REFUSED, "the server refused the password, or knows no such user"),
     ),
-    text(
-        r"AUTH .*called without any password configured",
-        Finding(Reason.REFUSED, "the server has no password"),
-    ),
+    text(r"AUTH .*called without any password configured|sent AUTH, but no password is set", ANYBODY),
     text(
         r"NOAUTH|HELLO must be called with the client already authenticated|Authentication required",
         Finding(Reason.REFUSED, "the server asks for a login"),

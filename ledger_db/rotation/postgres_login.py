@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, libpq_version
 
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.postgres import NO_PLACE_FOR_ROLE
@@ -19,6 +19,7 @@ from ledger_db.answers.secret import Secret
 from ledger_db.answers.tls import TLS
 from ledger_db.answers.tls_trouble import told
 from ledger_db.redaction import describe, forget_frames
+from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.postgres_refusals import is_rolled_back, judged
 from ledger_db.rotation.protocol import Deadline, Probe, ServerProblem
 
@@ -39,6 +40,8 @@ _WITH_PASSWORD: Final = "password,md5,scram-sha-256"  # noqa: S105 - no password
 # As libpq counts: the first version that knows SCRAM, and that knows a time for whole transactions.
 _OLDEST_VERSION: Final = 10_00_00
 _TRANSACTION_TIMEOUT: Final = 17_00_00
+# One that somebody built psycopg2 with may be older, and costs a second login.
+_LIBPQ_INSISTS: Final = libpq_version() >= 16_00_00
 
 
 class RoleIsFull(ServerProblem):
@@ -93,7 +96,9 @@ def session(
 
         OutOfTime: There was no time to begin.
     """
-    connection = _connect(secret, tls, deadline, proven=proven)
+    if proven and not _LIBPQ_INSISTS:
+        _insist_on_password(secret, tls, deadline)
+    connection = _connect(secret, tls, deadline, proven=proven and _LIBPQ_INSISTS)
     try:
         # Begin and end are said here: together with all that is set, in one message.
         connection.autocommit = True
@@ -139,6 +144,25 @@ def _said(error: psycopg2.Error) -> str:
     # Others repeat a piece of the statement, or a value; RAISE says whatever its author likes.
     is_plain = error.pgcode in _PLAIN and error.diag.source_function != "exec_stmt_raise"
     return f"SQLSTATE {error.pgcode}" + (f" ({error.diag.message_primary})" if is_plain else "")
+
+
+def _insist_on_password(secret: Secret, tls: TLS, deadline: Deadline) -> None:
+    """
+    Prove the login that comes next, by one with another password that has to be refused.
+
+    Raises:
+        ServerProblem: It is let in, or there is no clear answer.
+    """
+    another = Secret(secret.name, secret.version, {**secret.fields, "password": new_password()})
+    try:
+        _connect(another, tls, deadline, proven=False).close()
+    except ServerProblem as problem:
+        if problem.reason not in {Reason.REFUSED, Reason.NO_LOGIN}:
+            raise
+        return
+    raise ServerProblem(
+        Probe(Reason.NO_PASSWORD, f"{_where(secret)}: the server asks this address for no password")
+    )
 
 
 def _connect(secret: Secret, tls: TLS, deadline: Deadline, *, proven: bool) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ledger_db.answers.host import why_no_host
 from ledger_db.answers.login_errors import find
 from ledger_db.answers.reason import Reason
+from ledger_db.answers.redis import ANYBODY
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.answers.tls import TLS
 from ledger_db.answers.tls_trouble import told
@@ -224,4 +225,6 @@ def _judge(error: BaseException, node: Node, secret: Secret, tls: TLS, but: Base
     """Return what it means that redis-py raised *error*; its text stays here; *but* as `find`."""
     finding = find(error, but=but)
     words = told(finding, tls.ca_file, node.host) or type(error).__name__
-    return Probe(finding.reason, f"user {user_of(secret)!r} at {node}: {words}", cause=error)
+    # A service looks for another password then; of a rotation it is no answer about this one.
+    reason = Reason.NO_PASSWORD if finding == ANYBODY else finding.reason
+    return Probe(reason, f"user {user_of(secret)!r} at {node}: {words}", cause=error)

@@ -9,7 +9,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from ledger_db.rotation import failures
+from ledger_db.answers.secret import Secret
+from ledger_db.answers.tls import TLS
+from ledger_db.rotation import failures, postgres_login, redis_login
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
@@ -78,6 +80,21 @@ def test_where_no_password_is_asked_for_no_step_is_done(
             assert probes["AWSCURRENT"].outcome == "no_password"
             assert rotations.labels()["AWSCURRENT"] == before
         # And from where it is asked for, it goes on.
+        rotations.run(token)
+        assert rotations.logs_in()
+
+
+def test_an_older_libpq_finds_out_by_a_password_that_is_wrong(
+    environment: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver need not be able to insist on a password; that costs a second login."""
+    monkeypatch.setattr(postgres_login, "_LIBPQ_INSISTS", False)
+    with own_secret(environment, "postgres-single") as rotations:
+        rotations.run()
+        token = new_token()
+        rotations.step("createSecret", token)
+        with trusting(rotations), pytest.raises(failures.NoPasswordAsked, match="this address for no"):
+            rotations.step("setSecret", token)
         rotations.run(token)
         assert rotations.logs_in()
 
@@ -203,3 +220,19 @@ def test_a_redis_user_without_a_password_is_refused(environment: Sandbox) -> Non
         assert probes["AWSCURRENT"].outcome == "no_password"
         assert rotations.labels()["AWSCURRENT"] == before
         rotations.run(token)
+
+
+def test_a_redis_where_everybody_is_the_default_user_is_refused(environment: Sandbox) -> None:
+    """It says that it has no password, in words that are no answer about the one that was sent."""
+    server = environment.redis
+    fields = {"engine": "redis", "host": server.host, "port": server.port, "password": "any"}
+    secret = Secret("s", "v", {**fields, "username": "default"})
+    admin: Any = server.connect()
+    admin.execute_command("ACL", "SETUSER", "default", "on", "nopass", "+@all")
+    try:
+        probe = redis_login.probe(secret, redis_login.nodes_of(secret), TLS(), Deadline.after(20.0))
+    finally:
+        admin.execute_command("ACL", "SETUSER", "default", "reset")
+        admin.close()
+
+    assert probe.outcome == "no_password"

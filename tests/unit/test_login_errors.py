@@ -46,6 +46,14 @@ POSTGRES = [
         Reason.NO_PASSWORD,
     ),
     ('certificate authentication failed for user "app"', Reason.FORBIDDEN),
+    (
+        'authentication method requirement "password" failed: server requested GSSAPI authentication',
+        Reason.FORBIDDEN,
+    ),
+    (
+        'authentication method requirement "password" failed: server did not complete authentication',
+        Reason.NO_PASSWORD,
+    ),
     ('password authentication failed for user "app"', Reason.REFUSED),
     ("SASL authentication failed", Reason.REFUSED),
     ('PAM authentication failed for user "app"', Reason.REFUSED),
@@ -160,6 +168,7 @@ REDIS = [
     ("WRONGPASS invalid username-password pair or user is disabled.", Reason.REFUSED),
     ("invalid password", Reason.REFUSED),
     ("AUTH <password> called without any password configured for the default user.", Reason.REFUSED),
+    ("ERR Client sent AUTH, but no password is set", Reason.REFUSED),
     ("NOAUTH HELLO must be called with the client already authenticated", Reason.REFUSED),
     ("Authentication required.", Reason.REFUSED),
     ("NOPERM User app has no permissions to run the 'ping' command", Reason.FORBIDDEN),
