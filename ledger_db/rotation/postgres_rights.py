@@ -63,34 +63,41 @@ noted AS (
     WHERE refclassid = 'pg_authid'::regclass AND refobjid IN (model.oid, other.oid)
     AND dbid IN (SELECT oid FROM here UNION ALL SELECT 0)
 ),
+granted AS (SELECT DISTINCT classid, objid, objsubid FROM noted WHERE deptype = 'a'),
 -- What other sessions keep for themselves ends with them.
 temporary AS (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_'),
-heir AS (SELECT pg_has_role(other.oid, model.oid, 'USAGE') AS is_one FROM model, other),
+-- Whose things the respective other one may use as if they were its own.
+shared AS (
+    SELECT true AS is_model FROM model, other WHERE pg_has_role(other.oid, model.oid, 'USAGE')
+    UNION ALL SELECT false FROM model, other WHERE pg_has_role(model.oid, other.oid, 'USAGE')
+),
 grantable (way, target, part, acl, wider) AS (
 """
 
 _BRANCH: Final = """
-    SELECT '', {target}, '', {acl}, NULL::aclitem[] FROM noted JOIN {rows} AS it ON it.oid = objid
-    WHERE classid = '{catalogue}'::regclass AND objsubid = 0 AND deptype = 'a'
+    SELECT '', {target}, '', {acl}, NULL::aclitem[] FROM granted JOIN {rows} AS it ON it.oid = objid
+    WHERE classid = '{catalogue}'::regclass AND objsubid = 0
 """
 
 _REST: Final = """
-    UNION
+    UNION ALL
     SELECT '', 'TABLE ' || it.attrelid::regclass, ' (' || quote_ident(attname) || ')', attacl,
         -- Who may do something with a table may do it with each of its columns.
         coalesce(relacl, acldefault('r', relowner))
-    FROM noted JOIN pg_attribute AS it ON attrelid = objid AND attnum = objsubid
+    FROM granted JOIN pg_attribute AS it ON attrelid = objid AND attnum = objsubid
         JOIN pg_class AS whole ON whole.oid = attrelid
     WHERE classid = 'pg_class'::regclass AND objsubid > 0
-    UNION
+    UNION ALL
     SELECT 'ALTER DEFAULT PRIVILEGES FOR ROLE ' || quote_ident(pg_get_userbyid(defaclrole))
         || coalesce(' IN SCHEMA ' || quote_ident(nspname), '') || ' ',
         CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
             WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END, '', defaclacl,
         NULL
-    FROM noted JOIN pg_default_acl AS it ON it.oid = objid LEFT JOIN pg_namespace AS place
+    FROM granted JOIN pg_default_acl AS it ON it.oid = objid LEFT JOIN pg_namespace AS place
         ON place.oid = defaclnamespace
-    WHERE classid = 'pg_default_acl'::regclass AND deptype = 'a'
+    -- What one of the two makes is its own; for whom else, is a matter of the presets.
+    WHERE classid = 'pg_default_acl'::regclass
+        AND defaclrole NOT IN (SELECT oid FROM model UNION ALL SELECT oid FROM other)
 ),
 rights AS (
     SELECT DISTINCT way, target, part, privilege_type AS may, is_grantable AS further,
@@ -105,11 +112,16 @@ apart AS (
     )
 ),
 -- Made by one role, for what that one makes.
-presets AS (
+preset AS (
     SELECT defaclrole = model.oid AS is_model, defaclnamespace, defaclobjtype,
-        array(SELECT (CASE WHEN grantee IN (model.oid, other.oid) THEN 0 ELSE grantee END, privilege_type,
-            is_grantable)::text FROM aclexplode(defaclacl) ORDER BY 1) AS content
+        array(SELECT (CASE WHEN grantee = defaclrole THEN 'itself' WHEN grantee IN (model.oid, other.oid)
+            THEN 'the other' ELSE grantee::text END, privilege_type, is_grantable)::text
+            FROM aclexplode(defaclacl) ORDER BY 1) AS content
     FROM model, other, pg_default_acl WHERE defaclrole IN (model.oid, other.oid)
+),
+presets AS (
+    SELECT defaclnamespace, defaclobjtype, content, bool_or(is_model) AS of_model
+    FROM preset GROUP BY 1, 2, 3 HAVING count(*) = 1
 )
 SELECT CASE WHEN is_model THEN other.name ELSE model.name END || ' may not ' || may || part || ' on '
         || target || CASE WHEN further THEN ', with grant option' ELSE '' END
@@ -119,10 +131,11 @@ SELECT CASE WHEN is_model THEN other.name ELSE model.name END || ' may not ' || 
     is_model
 FROM apart, model, other
 UNION ALL
-SELECT model.name || ' owns ' || pg_describe_object(classid, objid, objsubid) || ', and ' || other.name
-    || ' is no member of it', NULL, true
-FROM noted, heir, model, other
-WHERE deptype = 'o' AND is_model AND NOT is_one
+SELECT CASE WHEN is_model THEN model.name ELSE other.name END || ' owns '
+    || pg_describe_object(classid, objid, objsubid) || ', and '
+    || CASE WHEN is_model THEN other.name ELSE model.name END || ' is no member of it', NULL, is_model
+FROM noted, model, other
+WHERE deptype = 'o' AND is_model NOT IN (SELECT is_model FROM shared)
     AND classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
     AND NOT EXISTS (SELECT FROM pg_class WHERE classid = 'pg_class'::regclass AND oid = objid
         AND relnamespace IN (SELECT oid FROM temporary))
@@ -148,11 +161,9 @@ FROM model, other, pg_user_mappings AS it WHERE umuser = model.oid
     AND NOT EXISTS (SELECT FROM pg_user_mappings AS same WHERE same.srvid = it.srvid
         AND umuser IN (0, other.oid))
 UNION ALL
-SELECT 'the default privileges of ' || model.name || ' are not those of ' || other.name, NULL, true
-FROM model, other WHERE EXISTS (
-    SELECT defaclnamespace, defaclobjtype, content FROM presets WHERE is_model
-    EXCEPT SELECT defaclnamespace, defaclobjtype, content FROM presets WHERE NOT is_model
-)
+SELECT 'the default privileges of ' || model.name || ' are not those of ' || other.name, NULL,
+    bool_or(of_model)
+FROM model, other, presets GROUP BY model.name, other.name
 UNION ALL
 SELECT quote_ident(datname) || ' is a database that this did not look into, where ' || model.name
     || ' is noted for ' || count(*) FILTER (WHERE is_model) || ' things that ' || other.name
@@ -165,8 +176,7 @@ FROM model, other, (
     WHERE refclassid = 'pg_authid'::regclass AND refobjid IN (model.oid, other.oid)
 ) AS noted_there JOIN pg_database AS it ON it.oid = dbid
 WHERE times = 1 AND it.oid NOT IN (SELECT oid FROM here)
-    AND NOT pg_has_role(CASE WHEN is_model THEN other.oid ELSE model.oid END,
-        CASE WHEN is_model THEN model.oid ELSE other.oid END, 'USAGE')
+    AND is_model NOT IN (SELECT is_model FROM shared)
 GROUP BY datname, model.name, other.name
 """
 
@@ -187,7 +197,7 @@ def differences(cursor: "Cursor", *, model: str, other: str) -> list[Difference]
     """
     version = cursor.connection.server_version
     granted = [*_GRANTED, *[_GRANTED_PARAMETERS] * (version >= _PARAMETERS_SINCE)]
-    branches = "    UNION\n".join(
+    branches = "    UNION ALL\n".join(
         _BRANCH.format(target=target, acl=acl, catalogue=catalogue, rows=_ROWS_OF.get(catalogue, catalogue))
         for catalogue, acl, target in granted
     )
