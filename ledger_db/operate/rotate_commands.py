@@ -17,6 +17,7 @@ from ledger_db.rotation.failures import (
     StepFailed,
 )
 from ledger_db.rotation.handler import announcer, client_maker
+from ledger_db.rotation.labels import PENDING
 from ledger_db.rotation.leak import Leak
 from ledger_db.rotation.passwords import PasswordRules
 from ledger_db.rotation.protocol import Deadline
@@ -171,7 +172,9 @@ def _report(findings: Findings) -> int:
     click.echo(f"strategy: {findings.strategy}")
     for label, version in sorted(findings.versions.items()):
         probe = findings.probes.get(label)
-        answer = "with AWSCURRENT" if probe is None else probe.what or probe.outcome
+        # No probe: AWSPENDING beside AWSCURRENT, or what a rotation left that was cut off as it began.
+        rest = "with AWSCURRENT" if label == PENDING else "left by a rotation that was given up"
+        answer = rest if probe is None else probe.what or probe.outcome
         click.echo(f"  {label:<12} {version}  {answer}")
     for sentence in findings.drift:
         click.echo(f"  drift: {sentence}")

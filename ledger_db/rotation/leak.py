@@ -135,10 +135,11 @@ class Leak:
         graces = self._graces(case)
         self._take_time(graces)
         self._state = "a rotation has begun; the leaked password may log in"
-        if case.labels.pending is not None:
-            self._tell(
-                f"what was left half-way: {self._runner.repair(self._secret_id, self._deadline).value}"
-            )
+        # Whoever has a role's password may have changed it.
+        if case.labels.pending is not None or not logs_in(case.rotator, case.current, self._deadline):
+            with self._told():
+                repaired = self._runner.repair(self._secret_id, self._deadline)
+            self._tell(f"repair: {repaired.value}")
         # Once more: with the time that there is, and after a repair.
         case = self._opened()
         leaked = self._leaked(case)

@@ -89,6 +89,22 @@ def test_a_dry_run_finds_drift_and_what_is_stuck(pair: Rotations, capsys: pytest
     assert "the server refused the password" in printed
 
 
+def test_a_dry_run_names_what_was_cut_off_as_it_began(
+    pair: Rotations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A version without AWSPENDING is in nobody's way, and a repair takes its label."""
+    pair.client.put_secret_value(
+        SecretId=pair.secret_id, SecretString=json.dumps(pair.value()), VersionStages=["LEDGER_DB_MADE"]
+    )
+
+    status, printed = typed(capsys, pair.secret_id, "--dry-run")
+
+    assert status == 0
+    assert "left by a rotation that was given up" in printed
+    typed(capsys, pair.secret_id, "--repair")
+    assert pair.labels().keys() == {"AWSCURRENT"}
+
+
 def test_a_stuck_rotation_is_repaired(pair: Rotations, capsys: pytest.CaptureFixture[str]) -> None:
     """One that nobody goes on with is in the way of the next, until it is repaired."""
     stuck = new_token()

@@ -82,6 +82,24 @@ def test_what_has_leaked_opens_nothing_any_more(environment: Sandbox, strategy: 
         assert rotations.logs_in()
 
 
+@pytest.mark.parametrize("strategy", ["postgres-single", "postgres-alternating"])
+def test_a_password_that_the_thief_has_changed_is_taken_back(environment: Sandbox, strategy: str) -> None:
+    """By the administrator: the service is locked out then, and AWSCURRENT is what it comes back with."""
+    with own_secret(environment, strategy) as rotations:
+        leaked = rotations.value()
+        with session_of(rotations, leaked) as thief, thief.cursor() as cursor:
+            cursor.execute("SET ROLE NONE")
+            cursor.execute(f"ALTER ROLE {leaked['username']} PASSWORD 'of-the-thief-0'")
+            thief.commit()
+
+            done = answered(rotations)
+
+            assert done.is_complete
+            assert not is_open(thief)
+        assert is_refused(rotations, {**leaked, "password": "of-the-thief-0"})
+        assert rotations.logs_in()
+
+
 def test_a_session_of_the_new_password_is_left_alone(environment: Sandbox) -> None:
     """What has come over within the grace is older than the end, and is not ended."""
     with own_secret(environment, "postgres-single") as rotations, ExitStack() as services:
