@@ -7,7 +7,7 @@ from typing import Final
 CURRENT: Final = "AWSCURRENT"
 PENDING: Final = "AWSPENDING"
 PREVIOUS: Final = "AWSPREVIOUS"
-MADE: Final = "LEDGER_DB_MADE"
+MADE: Final = "ledger_db.made"
 """On a version that createSecret has made, until it has AWSPENDING; no service ever asks for it."""
 
 

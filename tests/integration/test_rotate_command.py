@@ -94,7 +94,7 @@ def test_a_dry_run_names_what_was_cut_off_as_it_began(
 ) -> None:
     """A version without AWSPENDING is in nobody's way, and a repair takes its label."""
     pair.client.put_secret_value(
-        SecretId=pair.secret_id, SecretString=json.dumps(pair.value()), VersionStages=["LEDGER_DB_MADE"]
+        SecretId=pair.secret_id, SecretString=json.dumps(pair.value()), VersionStages=["ledger_db.made"]
     )
 
     status, printed = typed(capsys, pair.secret_id, "--dry-run")
