@@ -205,9 +205,12 @@ def kind_of(error: BaseException) -> Kind | None:
     if isinstance(error, LedgerDBError | SQLAlchemyError):
         ours = next((kind for cause, kind in BY_CLASS if isinstance(error, cause)), None)
         kind = ours or BY_MEANING[meaning_of(error)]
-        # What is the client's own mistake stays one, and nobody repeats it as it is.
-        return PARTLY_DONE if kind.status > 500 and may_be_stored(error) else kind
-    return _kind_of_redis(error)
+    elif (of_redis := _kind_of_redis(error)) is not None:
+        kind = of_redis
+    else:
+        return None
+    # What is the client's own mistake stays one, and nobody repeats it as it is.
+    return PARTLY_DONE if kind.status > 500 and may_be_stored(error) else kind
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

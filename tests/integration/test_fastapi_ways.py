@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import pytest
+import redis
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, Security
 from fastapi.responses import StreamingResponse
 from sqlalchemy import text
@@ -172,7 +173,12 @@ async def test_a_dependency_of_ones_own_hears_what_the_endpoint_raised(
 
 @pytest.mark.parametrize(
     ("code", "told"),
-    [("40001", (500, "partly-done")), ("55P03", (500, "partly-done")), ("23505", (409, "duplicate"))],
+    [
+        ("40001", (500, "partly-done")),
+        ("55P03", (500, "partly-done")),
+        ("23505", (409, "duplicate")),
+        ("Redis", (500, "partly-done")),
+    ],
 )
 async def test_what_fails_after_a_commit_of_the_endpoints_own_is_not_called_undone(
     direct: Settings, driver: str, notes: Callable[[], list[int]], code: str, told: Any
@@ -184,6 +190,8 @@ async def test_what_fails_after_a_commit_of_the_endpoints_own_is_not_called_undo
     def twice(taken: Any) -> None:
         taken.execute(INSERT, {"id": 1})
         taken.commit()
+        if code == "Redis":
+            raise redis.ConnectionError
         taken.execute(fail)
 
     def endpoint(taken: Annotated[Any, Depends(half.session)]) -> None:
