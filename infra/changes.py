@@ -6,7 +6,7 @@ from typing import Any, Final
 
 # What is in them is in no other resource.
 _SERVERS: Final = ("AWS::ElastiCache::ReplicationGroup", "AWS::RDS::DBInstance")
-_REDIS_USER: Final = "RedisUser"
+_REDIS_USERS: Final = (("RedisUser", "redis", "services"), ("RedisAnnouncer", "announce", "the functions"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,9 @@ def to_do_afterwards(changes: Sequence[Change], name: str) -> Iterator[str]:
         name: What the secrets' names begin with.
     """
     # CloudFormation sends the whole user, with the password that it was made with.
-    if any(change.name == _REDIS_USER and change.action == "Modify" for change in changes):
-        yield (
-            f"{_REDIS_USER} may get its first password back, and services could not log in to Redis: "
-            f"run `ledger-db rotate {name}/redis --repair` at once when this is done"
-        )
+    for user, secret, who in _REDIS_USERS:
+        if any(change.name == user and change.action == "Modify" for change in changes):
+            yield (
+                f"{user} may get its first password back, and {who} could not log in to Redis: "
+                f"run `ledger-db rotate {name}/{secret} --repair` at once when this is done"
+            )

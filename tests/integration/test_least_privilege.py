@@ -35,6 +35,8 @@ def names_in(pair: Rotations) -> Mapping[str, str]:
     return {
         "{DatabaseSecret}": pair.secret_id,
         "{RedisSecret}": pair.box.redis_secret_id,
+        # Who announces here is the sandbox's administrator.
+        "{AnnounceSecret}": pair.box.redis_admin_secret_id,
         OWN_SERVERS["DatabaseAdminSecretArn"]: pair.box.admin_secret_id,
         OWN_SERVERS["RedisAdminSecretArn"]: pair.box.redis_admin_secret_id,
     }

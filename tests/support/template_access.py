@@ -157,6 +157,11 @@ def keys_are_used_for_secrets_only(stack: Stack) -> Iterator[str]:
                     yield f"{holder} may use a key for anything"
 
 
+def services_secrets(stack: Stack) -> set[str]:
+    """Return what services log in with: all that rotates but the login of who announces."""
+    return {f"{{{name}}}" for name, _ in rotated(stack) if name != "AnnounceSecret"}
+
+
 def a_service_reads_and_no_more(stack: Stack) -> Iterator[str]:
     """What a service is given lets it read its secrets, all of them."""
     statements = statements_of(stack, "ServicePolicy")
@@ -165,7 +170,7 @@ def a_service_reads_and_no_more(stack: Stack) -> Iterator[str]:
     reach = {
         secret for one in statements if _READ_LOGIN in listed(one["Action"]) for secret in one["Resource"]
     }
-    if reach != {f"{{{name}}}" for name, _ in rotated(stack)}:
+    if reach != services_secrets(stack):
         yield f"a service reads {sorted(reach)}"
 
 
@@ -263,6 +268,21 @@ def a_cache_takes_no_login_in_clear(stack: Stack) -> Iterator[str]:
             yield f"{name} has a password that somebody wrote, or none"
 
 
+def services_only_listen(stack: Stack) -> Iterator[str]:
+    """Who announces may do nothing else on a cache that is made, and nobody else may announce."""
+    users = dict(stack.of_type("AWS::ElastiCache::User"))
+    for name, what in users.items():
+        may = what["AccessString"].split()
+        if name == "RedisAnnouncer":
+            if may != ["on", "resetchannels", "&ledger_db:rotations", "-@all", "+publish"]:
+                yield f"{name} may do more than announce"
+        elif "off" not in may and may[-2:] != ["-publish", "-spublish"]:
+            yield f"{name} may announce"
+    groups = [what["UserIds"] for _, what in stack.of_type("AWS::ElastiCache::UserGroup")]
+    if users and not all("{RedisAnnouncer}" in ids for ids in groups):
+        yield "nobody may announce"
+
+
 def a_service_gets_its_settings(stack: Stack) -> Iterator[str]:
     """What the stack prints for a service are settings that there are."""
     printed = {what["Description"]: what["Value"] for what in stack.outputs.values()}
@@ -270,7 +290,7 @@ def a_service_gets_its_settings(stack: Stack) -> Iterator[str]:
     for name in settings:
         if name.removeprefix("LEDGER_DB_").lower() not in Settings.model_fields:
             yield f"there is no setting {name}"
-    if set(settings.values()) < {f"{{{name}}}" for name, _ in rotated(stack)}:
+    if set(settings.values()) < services_secrets(stack):
         yield "a service is not told its secrets"
 
 
@@ -304,5 +324,6 @@ CONTRACTS = (
     a_database_takes_no_login_in_clear,
     a_cache_takes_no_login_in_clear,
     nothing_is_left_open,
+    services_only_listen,
     a_service_gets_its_settings,
 )
