@@ -1,5 +1,6 @@
 """Is what was answered with 2xx stored, in whichever way an endpoint asks for its session?"""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Annotated, Any
@@ -205,6 +206,29 @@ async def test_what_fails_after_a_commit_of_the_endpoints_own_is_not_called_undo
         answer = await service.client.get("/")
 
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2], notes()) == (*told, [1])
+
+
+@pytest.mark.parametrize("later", range(6))
+@pytest.mark.parametrize("loop_driver", ["asyncpg", "psycopg-async"])
+async def test_a_task_that_outlives_its_endpoint_keeps_no_connection(
+    direct: Settings, notes: Callable[[], list[int]], loop_driver: str, later: int
+) -> None:
+    """Nobody waits for it, so nobody says what became of it; but the next request has all connections."""
+    app = new_app(direct, loop_driver)
+    forgotten: list[asyncio.Task[Any]] = []
+
+    @app.post("/")
+    async def endpoint(taken: AsyncSessionDep) -> None:
+        forgotten.append(asyncio.create_task(taken.execute(INSERT, {"id": 1})))
+        for _ in range(later):
+            await asyncio.sleep(0)
+
+    async with serving(app) as service:
+        await service.client.post("/")
+        await asyncio.wait(forgotten)
+        forgotten[0].exception()
+        assert borrowed(manager_of(app)) == 0
+    notes()
 
 
 @SCOPES
