@@ -94,6 +94,7 @@ def test_what_the_template_allows_is_enough_and_nothing_is_too_much(
             eventually(lambda: admin.pubsub_numsub(channel)[0][1] > 0, "the service listens")
             version = pair.run(runner=pair.runner(client))
             monkeypatch.setenv(ENDPOINT, announcing.url)
+            monkeypatch.setenv("LEDGER_DB_ANNOUNCEMENTS_SECRET_ID", names_in(pair)["{AnnounceSecret}"])
             arn = pair.client.describe_secret(SecretId=pair.secret_id)["ARN"]
             event_handler(awscurrent_moved(arn, version), Context())
 

@@ -20,10 +20,12 @@ from ledger_db.rotation import journal
 from ledger_db.rotation.announce import Announcer
 from ledger_db.rotation.events import event_handler
 from ledger_db.rotation.protocol import Deadline
+from ledger_db.rotation.steps import STEPS
 from ledger_db.sandbox import Sandbox
 from tests.support.events import event_of
 from tests.support.lambda_calls import Context, awscurrent_moved
 from tests.support.redis_world import RedisWorld, redis_world
+from tests.support.rotations import Rotations, new_client, new_token
 from tests.support.waiting import eventually
 
 ROUNDS = 10
@@ -112,6 +114,22 @@ async def test_an_asynchronous_service_hears_it_too(settings: Settings, environm
         eventually(lambda: version_of(db, "Redis") == version, "the rotation is followed")
         assert await db.async_redis.ping()
     assert listeners(environment) == before
+
+
+def test_who_announces_need_have_no_other_right(settings: Settings, environment: Sandbox) -> None:
+    """As the template's user has it, and also in the middle of the rotation of its own password."""
+    rights = "resetchannels &ledger_db:rotations -@all +publish"
+    with redis_world(environment, rights=rights) as world, listening(settings, environment) as db:
+        announcer = Announcer(world.tools(), {"LEDGER_DB_ANNOUNCEMENTS_SECRET_ID": world.secret_id})
+        rotations = Rotations(environment, new_client(environment), "redis-acl", world.secret_id)
+        token = new_token()
+        for step in STEPS:
+            rotations.step(step, token)
+            version = environment.rotate_database("alternating-users")
+            announcement = Announcement(environment.database_secret_id, version, "test")
+            announcer.announce(announcement, Deadline.after(10))
+            eventually(lambda: version_of(db, "PostgreSQL") == version, f"heard after {step}")  # noqa: B023
+        rotations.client.close()
 
 
 def test_it_is_announced_by_arn_or_by_name(settings: Settings, environment: Sandbox) -> None:
