@@ -60,7 +60,9 @@ async def test_an_awspending_that_may_not_be_read_is_no_error(
     environment: Sandbox, quiet: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is a documented state: the logins wait until the rotation moves on, and nothing complains."""
-    async with ConnectionManager(quiet) as db:
+    # Longer than a busy machine takes to move it on.
+    patient = quiet.model_copy(update={"login_patience_seconds": 60.0})
+    async with ConnectionManager(patient) as db:
         stuck = await asyncio.to_thread(StuckRotation, environment, "single-user")
         finished = False
         try:
