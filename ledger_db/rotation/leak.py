@@ -164,10 +164,8 @@ class Leak:
 
     def _graces(self, case: Case) -> int:
         """Return how often services are waited for."""
-        following = case.rotator.next_secret(case.current)
-        is_pair = following.get("username", case.current.fields.get("username")) != case.current.fields.get(
-            "username"
-        )
+        user = case.current.fields.get("username")
+        is_pair = case.rotator.next_secret(case.current).get("username", user) != user
         if case.rotator.keeps_current and not is_pair and isinstance(case.rotator, EndsSessions):
             # The services' sessions after the first rotation are of the user whose older ones are ended.
             return 2
@@ -225,11 +223,10 @@ class Leak:
             return None
         # The last of each user: before that, what logged in may have done so with what has leaked.
         last = {rotation.secret.fields.get("username"): rotation for rotation in rotations}
-        done = [
+        return Ended.together(
             case.rotator.end_sessions(rotation.secret, rotation.since, self._deadline)
             for rotation in last.values()
-        ]
-        return Ended(sum(each.ended for each in done), sum(each.left for each in done))
+        )
 
     def _prove(self, case: Case, leaked: tuple[Secret, ...]) -> None:
         lag_seconds = 0.0 if isinstance(case.rotator, EndsSessions) else _LAG_SECONDS

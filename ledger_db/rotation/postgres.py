@@ -41,32 +41,13 @@ if TYPE_CHECKING:
 log: EventLog = EventLog(__name__)
 
 
-class PostgresSingleRotator:
-    """
-    Gives the one role of the secret a new password.
+class _PostgresRotator:
+    """What both strategies do alike: all but to choose the next role, and to set its password."""
 
-    The role changes it itself.  Where that is not permitted (``rds.restrict_password_commands``) the
-    administrator of ``masterarn`` does, if the secret names one.
-    """
-
-    strategy = "postgres-single"
-    keeps_current = False
     session_clock_seconds = 0.0
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-
-    def next_secret(self, current: Secret) -> Mapping[str, Any]:
-        """Change the password and nothing else."""
-        check_name(current.username)
-        check_statement(current)
-        past_proxy(current, self._tools)
-        return {"password": new_password(rules=self._tools.passwords)}
-
-    def check(self, current: Secret, pending: Secret) -> None:
-        """Insist on the same server and the same role."""
-        check_same(current, pending, "username")
-        check_same_server(current, pending)
 
     def probe(self, secret: Secret, deadline: Deadline) -> Probe:
         """Log in and out."""
@@ -75,10 +56,6 @@ class PostgresSingleRotator:
     def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
         """Ask the administrator, if there is one, whether the role has expired."""
         return _explained(secret, probe, self._tools, deadline)
-
-    def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
-        """Change the password as the role itself, else as the administrator."""
-        change(pending, current, current, self._tools, deadline)
 
     def verify(self, pending: Secret, deadline: Deadline) -> None:
         """Log in, and see that it is the role that was meant."""
@@ -92,12 +69,40 @@ class PostgresSingleRotator:
         """End what the role of *secret* has open from before *since*."""
         return end_sessions(secret, self._tools, since, deadline)
 
+
+class PostgresSingleRotator(_PostgresRotator):
+    """
+    Gives the one role of the secret a new password.
+
+    The role changes it itself.  Where that is not permitted (``rds.restrict_password_commands``) the
+    administrator of ``masterarn`` does, if the secret names one.
+    """
+
+    strategy = "postgres-single"
+    keeps_current = False
+
+    def next_secret(self, current: Secret) -> Mapping[str, Any]:
+        """Change the password and nothing else."""
+        check_name(current.username)
+        check_statement(current)
+        past_proxy(current, self._tools)
+        return {"password": new_password(rules=self._tools.passwords)}
+
+    def check(self, current: Secret, pending: Secret) -> None:
+        """Insist on the same server and the same role."""
+        check_same(current, pending, "username")
+        check_same_server(current, pending)
+
+    def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
+        """Change the password as the role itself, else as the administrator."""
+        change(pending, current, current, self._tools, deadline)
+
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Try the statement of the secret: there is one role and nothing to compare it with."""
         return _tried(current, self._tools, deadline)
 
 
-class PostgresAlternatingRotator:
+class PostgresAlternatingRotator(_PostgresRotator):
     """
     Gives the other role of a pair a new password, and makes it equal to the one in use.
 
@@ -106,7 +111,6 @@ class PostgresAlternatingRotator:
     """
 
     keeps_current = True
-    session_clock_seconds = 0.0
 
     def __init__(self, tools: Tools, *, clone: bool = False) -> None:
         """
@@ -119,7 +123,7 @@ class PostgresAlternatingRotator:
                 function does: for secrets that it has rotated until now.  What the clone makes belongs to
                 the clone; a pair with a common owner does not have that problem.
         """
-        self._tools = tools
+        super().__init__(tools)
         self._clone = clone
         self.strategy = "postgres-alternating-clone" if clone else "postgres-alternating"
 
@@ -142,14 +146,6 @@ class PostgresAlternatingRotator:
         if pending.username != self._other(current):
             raise SecretProblem(f"the 'username' in AWSPENDING is not the one after {current.username!r}")
 
-    def probe(self, secret: Secret, deadline: Deadline) -> Probe:
-        """Log in and out."""
-        return probe(past_proxy(secret, self._tools), self._tools.tls, deadline)
-
-    def explain(self, secret: Secret, probe: Probe, deadline: Deadline) -> Probe:
-        """Ask the administrator whether the role has expired."""
-        return _explained(secret, probe, self._tools, deadline)
-
     def apply(self, current: Secret, pending: Secret, deadline: Deadline) -> None:
         """Mend what differs between the roles and set the password, in one transaction."""
         with self._equal(current, pending, deadline) as cursor:
@@ -171,18 +167,6 @@ class PostgresAlternatingRotator:
         for event, drift in (("role.drift_mended", aligned.mended), ("role.drift_left", aligned.kept)):
             if drift:
                 log.warning(event, role=pending.username, drift=shortened(drift))
-
-    def verify(self, pending: Secret, deadline: Deadline) -> None:
-        """Log in, and see that it is the role that was meant."""
-        _verify(pending, self._tools, deadline)
-
-    def revert(self, wanted: Secret, helpers: tuple[Secret, ...], deadline: Deadline) -> None:
-        """Set *wanted* as whoever of *helpers* is the same role and logs in, else as the administrator."""
-        revert(wanted, helpers, self._tools, deadline)
-
-    def end_sessions(self, secret: Secret, since: float, deadline: Deadline) -> Ended:
-        """End what the role of *secret* has open from before *since*."""
-        return end_sessions(secret, self._tools, since, deadline)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Compare the roles of the pair, by making them equal and undoing that."""

@@ -131,7 +131,7 @@ class RedisAclRotator:
         for node, admin in self._administrators(secret):
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
                 done.append(redis_sessions.end_sessions(client, node, user_of(secret), since))
-        return Ended(sum(each.ended for each in done), sum(each.left for each in done))
+        return Ended.together(done)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Say which nodes let the user in without a password, not at all, or with more than two."""

@@ -5,6 +5,7 @@ No server asks an open session for its password again.  After a leak the session
 password are ended, and none that is newer: by then services have come over.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +26,12 @@ class Ended:
 
     ended: int
     left: int
+
+    @classmethod
+    def together(cls, parts: Iterable["Ended"]) -> "Ended":
+        """Add up what came of several servers or users."""
+        each = list(parts)
+        return cls(sum(part.ended for part in each), sum(part.left for part in each))
 
 
 @runtime_checkable

@@ -167,28 +167,6 @@ def test_what_would_break_a_promise_is_refused_when_the_manager_is_made(
     assert "a canary" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("role", "nobody_at_all", 'role "nobody_at_all" does not exist'),
-        ("role", "sandbox_admin", "permission denied to set role|does not exist"),
-        ("session_authorization", "nobody_at_all", 'role "nobody_at_all" does not exist'),
-        ("work_memm", "1", 'unrecognized configuration parameter "work_memm"'),
-        ("work_mem", "a lot", 'invalid value for parameter "work_mem"'),
-        ("log_statement", "all", 'permission denied to set parameter "log_statement"'),
-        ("shared_buffers", "1GB", "cannot be changed without restarting the server"),
-    ],
-)
-def test_a_setting_that_the_server_does_not_take_is_told_at_once(
-    direct: Settings, driver: str, name: str, value: str, words: str
-) -> None:
-    """A start ends with the server's sentence; it looks for no other credentials."""
-    wrong = direct.model_copy(update={"server_settings": {name: value}, "startup_timeout_seconds": 600.0})
-
-    with pytest.raises(ConfigurationError, match=words), client_of(driver, wrong):
-        pass
-
-
 def test_an_option_of_nobody_is_told(direct: Settings) -> None:
     """What SQLAlchemy does not know is named as what was given, and not as a mistake of ours."""
     db = ConnectionManager(direct, engine_options={"executemany": 1})
