@@ -13,6 +13,7 @@ from ledger_db.errors import ServerUnreachable
 from ledger_db.sandbox.ports import HOST, free_port
 from ledger_db.sandbox.processes import (
     Account,
+    crash,
     end,
     nobody,
     spawn,
@@ -193,7 +194,9 @@ class EmbeddedPostgres:
         self._end(signal.SIGQUIT)
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
+        """End it and every session of it as a crash would (SIGKILL)."""
+        if self._process is not None:
+            crash(self._process)
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:

@@ -98,6 +98,26 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals, *, timeout_second
         process.wait()
 
 
+def crash(process: subprocess.Popen[bytes], *, timeout_seconds: float = 10.0) -> None:
+    """
+    Kill *process* and its children, all at one instant, as a machine's failure does.
+
+    Of a server that is many processes SIGKILL to the first one ends no other: its sessions answer until they
+    notice, which takes a moment that nobody can rely on.
+    """
+    if process.poll() is None:
+        # Stopped first: a parent that saw a child die could start another one, or restart them all.
+        process.send_signal(signal.SIGSTOP)
+        children = _children_of(process.pid)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        deadline = time.monotonic() + timeout_seconds
+        while not all(map(_has_ended, children)) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    end(process, signal.SIGKILL)
+
+
 def end_orphan(pid_file: Path, how: signal.Signals, *, timeout_seconds: float = 10.0) -> None:
     """
     End the server whose supervisor was killed, if it still runs.
@@ -256,6 +276,23 @@ def _orphan(pid_file: Path) -> int | None:
     return pid if str(pid_file.parent) in _command_of(pid) else None
 
 
+def _children_of(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return [int(child) for child in _listed("pgrep", "-P", str(pid)).split()]
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether all that *pid* held is closed: a zombie's sockets are, its memory alone goes before them."""
+    if not Path("/proc/self").exists():
+        return _listed("ps", "-o", "state=", "-p", str(pid)).strip() in {"", "Z"}
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except OSError:
+        return True
+
+
 def _command_of(pid: int) -> str:
     proc = Path(f"/proc/{pid}")
     if Path("/proc/self").exists():
@@ -264,8 +301,12 @@ def _command_of(pid: int) -> str:
             return (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             return ""
-    ps = shutil.which("ps") or "/bin/ps"
-    listing = subprocess.run(  # noqa: S603 - macOS has no /proc
-        [ps, "-ww", "-o", "command=", "-p", str(pid)], check=False, capture_output=True, text=True
-    )
-    return listing.stdout
+    return _listed("ps", "-ww", "-o", "command=", "-p", str(pid))
+
+
+def _listed(program: str, *arguments: str) -> str:
+    """Ask a program about processes: macOS has no /proc, and some kernels lack a file of it."""
+    path = shutil.which(program, path=os.defpath + ":/usr/bin:/bin") or program
+    return subprocess.run(  # noqa: S603 - our own command, no shell
+        [path, *arguments], check=False, capture_output=True, text=True
+    ).stdout

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from ledger_db.errors import ServerUnreachable
@@ -14,6 +15,7 @@ from ledger_db.sandbox import ports, postgres, redis
 from ledger_db.sandbox.postgres import EmbeddedPostgres
 from ledger_db.sandbox.processes import choose_account
 from ledger_db.sandbox.redis import EmbeddedRedis
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -123,6 +125,25 @@ def test_a_start_can_be_given_up(passable_path: Path, give_up: threading.Event) 
             database.start()
     with new_redis(passable_path, give_up) as server, pytest.raises(ServerUnreachable, match="told to end"):
         server.start()
+
+
+def test_a_crash_ends_every_session_at_once(passable_path: Path, give_up: threading.Event) -> None:
+    """Not even a busy session of a PostgreSQL that was killed lives on."""
+    with new_postgres(passable_path, give_up) as database, contextlib.ExitStack() as sessions:
+        database.start()
+        address = f"host={ports.HOST} port={database.port} user=postgres password=x"
+        watcher, *busy = [sessions.enter_context(psycopg.connect(address, autocommit=True)) for _ in range(4)]
+        for session in busy:
+            # Such a loop looks for its server nowhere; the time-out ends it should this test find it alive.
+            session.pgconn.send_query(b"SET statement_timeout = '60s'; DO 'BEGIN LOOP NULL; END LOOP; END'")
+        count = "SELECT count(*) = 3 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SET %'"
+        eventually(lambda: watcher.execute(count).fetchone() == (True,), "three sessions are busy")
+
+        database.kill()
+
+        for session in (watcher, *busy):
+            with pytest.raises(psycopg.OperationalError):
+                session.pgconn.consume_input()
 
 
 def test_a_crashed_server_starts_again_and_again(passable_path: Path, give_up: threading.Event) -> None:
