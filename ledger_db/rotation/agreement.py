@@ -2,14 +2,15 @@
 Does the server accept what AWSCURRENT holds, and who sees to it?
 
 Two that work on one secret at once, a rotation and a repair say, can each find everything as it should be,
-and then undo what the other has done.  So whoever has written to the server looks at the labels again; and
-whoever gives the server a password back takes AWSPENDING away before, where somebody who finishes notices.
+and then undo what the other has done.  So whoever has written to the server looks at the labels again;
+whoever gives the server a password back takes AWSPENDING away before, where somebody who finishes notices;
+and a password whose version has lost that label is taken from the server, by whoever notices.
 """
 
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret
 from ledger_db.rotation.failures import LabelsMoved, Stopped
-from ledger_db.rotation.protocol import Deadline, Rotator, ServerProblem
+from ledger_db.rotation.protocol import Deadline, Forgets, Rotator, ServerProblem
 from ledger_db.rotation.versions import Versions
 
 # AWSCURRENT moves once in a rotation, and a rotation takes longer than a look.
@@ -65,3 +66,20 @@ def restored(
             return True
         helpers = (seen, *helpers)
     raise Stopped(LabelsMoved, "AWSCURRENT moved again and again")
+
+
+def given_up(versions: Versions, rotator: Rotator, deadline: Deadline, *, version: Secret) -> bool:
+    """
+    See to it that AWSCURRENT logs in and *version*, whose AWSPENDING was taken away, does not.
+
+    Returns and raises as `restored`, to which *version* is a helper.
+    """
+    written = restored(versions, rotator, deadline, helpers=(version,))
+    if not isinstance(rotator, Forgets) or not rotator.probe(version, deadline).ok:
+        return written
+    current = versions.current()
+    if current.version == version.version:
+        return written
+    rotator.forget(version, current, deadline)
+    # Whoever read AWSPENDING before it was taken may have moved AWSCURRENT to it meanwhile.
+    return restored(versions, rotator, deadline, helpers=(version,)) or written

@@ -99,6 +99,10 @@ class ElastiCacheUserRotator:
         _refuse_unless_ok(self.probe(current, deadline))
         self._users().set_passwords(self._user_id(current), (current.password,), deadline)
 
+    def forget(self, given_up: Secret, current: Secret, deadline: Deadline) -> None:
+        """Keep that of *current* alone: AWS has room for two, and the other is that of *given_up*."""
+        self.retire(current, deadline)
+
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Say whether the user logs in without a password."""
         user_id = self._user_id(current)
@@ -195,6 +199,10 @@ class ElastiCacheAuthTokenRotator:
         """
         _refuse_unless_ok(self.probe(current, deadline))
         self._groups().keep_only(_group_id(current), current.password, deadline)
+
+    def forget(self, given_up: Secret, current: Secret, deadline: Deadline) -> None:
+        """Keep that of *current* alone: AWS has room for two, and the other is that of *given_up*."""
+        self.retire(current, deadline)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
         """Say whether AUTH tokens are on at all."""

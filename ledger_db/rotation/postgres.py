@@ -156,6 +156,11 @@ class PostgresAlternatingRotator(_PostgresRotator):
         with self._equal(current, pending, deadline):
             pass
 
+    def forget(self, given_up: Secret, current: Secret, deadline: Deadline) -> None:
+        """Leave the other role without a password; the next rotation gives it one."""
+        with administration(current, self._tools, deadline) as cursor:
+            cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD NULL").format(sql.Identifier(given_up.username)))
+
     @contextmanager
     def _equal(self, current: Secret, pending: Secret, deadline: Deadline) -> "Iterator[Cursor]":
         model, other = current.username, pending.username

@@ -144,6 +144,27 @@ class Equalizes(Protocol):
         ...
 
 
+@runtime_checkable
+class Forgets(Protocol):
+    """A rotator whose server goes on accepting AWSCURRENT while it learns a password, and may keep both."""
+
+    def forget(self, given_up: Secret, current: Secret, deadline: Deadline) -> None:
+        """
+        Have the server refuse *given_up*, a version that lost AWSPENDING and logs in.
+
+        Args:
+            given_up: Was the next of *current*, or of one before it.
+
+            current: What AWSCURRENT holds; it is accepted before, during and after.
+
+            deadline: For all of it.
+
+        Raises:
+            ServerProblem: The server would not.
+        """
+        ...
+
+
 class Rotator(Protocol):
     """
     Changes passwords on one kind of server, in one way.

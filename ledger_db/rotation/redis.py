@@ -125,6 +125,13 @@ class RedisAclRotator:
             with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
                 self._set_passwords(client, node, (current,), deadline)
 
+    def forget(self, given_up: Secret, current: Secret, deadline: Deadline) -> None:
+        """Let every node forget *given_up* alone: what a rotation since has added is not ours to take."""
+        known, older = [hashed(current.password)], [hashed(given_up.password)]
+        for node, admin in self._administrators(current):
+            with redis_login.logged_in(node, admin, self._tools.tls, deadline) as client:
+                redis_passwords.write(client, node, user_of(current), known=known, older=older)
+
     def end_sessions(self, secret: Secret, since: float, deadline: Deadline) -> Ended:
         """End what the user of *secret* has open from before *since*, on every node."""
         done = []

@@ -107,3 +107,14 @@ class MemoryRotator:
 
     def _same(self, current: Secret) -> tuple[str, ...]:
         return () if self.keeps_current else (current.username,)
+
+
+class MemoryPairRotator(MemoryRotator):
+    """Of the two whose server may be left with a password that nobody will use."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        super().__init__(server, keeps_current=True)
+
+    def forget(self, given_up: Secret, current: Secret, deadline: Deadline) -> None:
+        """Leave the user without a password."""
+        self._server.passwords.pop(given_up.username, None)

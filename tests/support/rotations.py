@@ -121,7 +121,10 @@ class Rotations:
 
     def logs_in(self, stage: str = "AWSCURRENT") -> bool:
         """Whether PostgreSQL accepts the version with a label."""
-        value = self.value(stage)
+        return self.accepts(self.value(stage))
+
+    def accepts(self, value: dict[str, Any]) -> bool:
+        """Whether PostgreSQL accepts what a version holds."""
         try:
             self.box.postgres.connect(user=value["username"], password=value["password"]).close()
         except psycopg2.OperationalError:

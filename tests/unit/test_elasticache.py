@@ -15,7 +15,7 @@ from ledger_db.redaction import hide_secrets_of_botocore
 from ledger_db.rotation.elasticache import ElastiCacheAuthTokenRotator, ElastiCacheUserRotator
 from ledger_db.rotation.failures import ActionForbidden, explained
 from ledger_db.rotation.leak import Leak
-from ledger_db.rotation.protocol import Deadline, OutOfTime, ServerProblem, Tools
+from ledger_db.rotation.protocol import Deadline, Forgets, OutOfTime, ServerProblem, Tools
 from ledger_db.rotation.runner import Rules, Runner
 from ledger_db.rotation.strategies import STRATEGIES
 from ledger_db.sandbox import Sandbox
@@ -188,6 +188,18 @@ def test_the_overlap_can_be_ended(world: RedisWorld, rotator: Rotator) -> None:
 
     assert rotator.probe(second, within()).ok
     assert not rotator.probe(first, within()).ok
+
+
+def test_what_was_given_up_is_forgotten(world: RedisWorld, rotator: Rotator) -> None:
+    """The password of a rotation that was overtaken goes, and AWSCURRENT stays."""
+    assert isinstance(rotator, Forgets)
+    current = secret(world)
+    given_up = following(rotator, current, "v2")
+    rotator.apply(current, given_up, within())
+    rotator.forget(given_up, current, within())
+
+    assert rotator.probe(current, within()).ok
+    assert not rotator.probe(given_up, within()).ok
 
 
 def test_the_overlap_is_not_ended_by_a_password_that_does_not_work(
