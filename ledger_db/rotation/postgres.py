@@ -18,6 +18,7 @@ from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import ADMINISTRATOR_FIELDS, Secret, SecretProblem
 from ledger_db.event_log import EventLog
 from ledger_db.rotation import postgres_roles
+from ledger_db.rotation.failures import Stopped
 from ledger_db.rotation.passwords import new_password
 from ledger_db.rotation.postgres_admin import past_proxy
 from ledger_db.rotation.postgres_checks import (
@@ -98,8 +99,8 @@ class PostgresSingleRotator(_PostgresRotator):
         change(pending, current, current, self._tools, deadline)
 
     def drift(self, current: Secret, deadline: Deadline) -> tuple[str, ...]:
-        """Try the statement of the secret: there is one role and nothing to compare it with."""
-        return _tried(current, self._tools, deadline)
+        """Try the statement of the secret, and the administrator's login; there is no role to compare."""
+        return (*_tried(current, self._tools, deadline), *_unhelped(current, self._tools, deadline))
 
 
 class PostgresAlternatingRotator(_PostgresRotator):
@@ -235,6 +236,17 @@ def _tried(current: Secret, tools: Tools, deadline: Deadline) -> tuple[str, ...]
         # A login that fails is told as that.
         return (f"{problem.probe.what}: a rotation is refused",) * (problem.reason is Reason.FAILED_CHECK)
     return ()
+
+
+def _unhelped(current: Secret, tools: Tools, deadline: Deadline) -> tuple[str, ...]:
+    """Say if the administrator that *current* names is no help to a role that may not do it alone."""
+    if current.administrator_field is None:
+        return ()
+    try:
+        with administration(current, tools, deadline):
+            return ()
+    except (ServerProblem, SecretProblem, Stopped) as problem:
+        return (f"{problem}: a rotation has no help where the role may not change its own password",)
 
 
 def _explained(secret: Secret, probe: Probe, tools: Tools, deadline: Deadline) -> Probe:

@@ -226,7 +226,7 @@ class Steps:
         )
 
     def _test(self, labels: Labels) -> Outcome:
-        self._state = "AWSCURRENT is unchanged"
+        self._state = self._unmoved()
         pending = None if labels.pending is None else self._versions.pending(self._token)
         if pending is None or pending.fields == self._current.fields:
             # RotateImmediately=false: Secrets Manager calls this step alone, with an empty version or a copy.
@@ -239,8 +239,14 @@ class Steps:
             raise ServerProblem(self._explain(pending, problem.probe)) from problem
         return Outcome.DONE
 
+    def _unmoved(self) -> str:
+        """Say what is true after setSecret and before AWSCURRENT has moved."""
+        if self._rotator.keeps_current:
+            return "AWSCURRENT is unchanged"
+        return "AWSCURRENT is unchanged, and logs in no more once setSecret is done"
+
     def _finish(self, labels: Labels) -> Outcome:
-        self._state = "AWSCURRENT is unchanged"
+        self._state = self._unmoved()
         pending = self._require_pending()
         if labels.current is None:
             raise Stopped(NothingPending, "the secret has no AWSCURRENT")

@@ -204,6 +204,18 @@ def test_the_administrators_secret_in_a_dry_run(environment: Sandbox, code: str)
     assert f"; {NOTHING}{NEXT[code]}" in str(failed.value)
 
 
+def test_an_administrator_that_is_no_help_is_told_of(environment: Sandbox) -> None:
+    """A role that changes its own password can do without, so that the dry run says it and goes on."""
+    with own_secret(environment, "postgres-single", masterarn="test/nobody") as rotations:
+        findings = rotations.examine()
+        rotations.run()
+
+    (sentence,) = findings.drift
+    assert "'test/nobody'" in sentence
+    assert "no help where the role may not change its own password" in sentence
+    assert findings.probes["AWSCURRENT"].ok
+
+
 CONTENTS: dict[str, tuple[dict[str, Any], str]] = {
     "empty": ({"SecretString": "{}"}, "field 'username' is missing"),
     "no JSON": ({"SecretString": "user:pw"}, "expected a JSON object"),
