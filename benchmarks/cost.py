@@ -199,7 +199,7 @@ def measure_start(runs: int) -> None:
             our, their = (statistics.median(run[column] for run in side) for side in (ours, theirs))
             print(
                 f"{kind}, {what:19} ledger_db {our:7.1f} {unit}   bare {their:7.1f} {unit}"
-                f"   difference {our - their:+.1f} {unit}"
+                f"   difference {our - their:+.1f} {unit}, ratio {our / their:.2f}"
             )
 
 

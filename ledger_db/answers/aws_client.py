@@ -44,17 +44,18 @@ def make_client(
     key: str | None = None,
 ) -> Any:
     """
-    Return a boto3 client; raises what boto3 raises, which `aws_errors` understands.
+    Return a client, with a session of its own; raises what botocore raises, which `aws_errors` understands.
 
-    boto3 is imported here and not before: it takes an eighth of a second.  botocore waits 60 s for a
-    connection and 60 s for an answer unless told otherwise; a request that needs a new password cannot.  Its
-    own retries are the inner ones, those of whoever calls the outer ones.
+    botocore is imported here and not before: it takes an eighth of a second.  Its clients are those of boto3,
+    which adds 3 MB for other services.  It waits 60 s for a connection and 60 s for an answer unless told
+    otherwise; a request that needs a new password cannot.  Its own retries are the inner ones, those of
+    whoever calls the outer ones.
 
     Args:
         service: As boto3 calls it.
 
-        region: Where; ``AWS_REGION`` goes next: boto3 by itself looks only at ``AWS_DEFAULT_REGION`` and the
-            profile, while Lambda, ECS and EKS set ``AWS_REGION``.
+        region: Where; ``AWS_REGION`` goes next: botocore by itself looks only at ``AWS_DEFAULT_REGION`` and
+            the profile, while Lambda, ECS and EKS set ``AWS_REGION``.
 
         connect_timeout_seconds: For a connection, each time.
 
@@ -84,11 +85,17 @@ def make_client(
     )
     config = Config(retries={"mode": "standard", "total_max_attempts": attempts})
     follow(core)
-    session = make_session(region or os.environ.get("AWS_REGION") or None, key=key, core=core)
     if key is None:
         _ask_agent_quickly(core)
         tell(giver(os.environ, core.get_scoped_config()))
-    return session.client(service, endpoint_url=endpoint_url, config=config)
+    return core.create_client(
+        service,
+        region_name=region or os.environ.get("AWS_REGION") or None,
+        endpoint_url=endpoint_url,
+        config=config,
+        aws_access_key_id=key,
+        aws_secret_access_key=key,
+    )
 
 
 def _core_session(key: str | None) -> Any:
@@ -104,25 +111,6 @@ def _core_session(key: str | None) -> Any:
     nowhere = {name: (None, None, usual, convert) for name, (_, _, usual, convert) in known}
     nowhere |= dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
     return botocore.session.Session(session_vars=nowhere)
-
-
-def make_session(region: str | None, *, key: str | None = None, core: Any = None) -> Any:
-    """
-    Return a session of its own: the default one is shared, and making clients of it is not thread-safe.
-
-    Args:
-        region: Where; as the environment says if None.
-
-        key: As in `make_client`.
-
-        core: botocore's session, if there is one already.
-    """
-    import boto3.session  # noqa: PLC0415 - as above
-
-    core = core or _core_session(key)
-    return boto3.session.Session(
-        botocore_session=core, aws_access_key_id=key, aws_secret_access_key=key, region_name=region
-    )
 
 
 def _ask_agent_quickly(core: Any) -> None:

@@ -66,8 +66,13 @@ class Refusal:
     next_move: str
 
     @property
+    def is_missing(self) -> bool:
+        """Whether there is nothing of that name, or with that label."""
+        return self.cause is Cause.MISSING
+
+    @property
     def outdates_client(self) -> bool:
-        """Whether a client of boto3 has to be made anew: one that found no keys never looks again."""
+        """Whether the client has to be made anew: one that found no keys never looks again."""
         return self.cause in _OF_CLIENT
 
     def as_error(self, who: str, asked_for: str) -> LedgerDBError:

@@ -151,7 +151,7 @@ def translated_texts() -> tuple[Text, ...]:
         finding = next(row.finding for row in TEXTS if row.pattern.search(sentence))
         patterns.setdefault(finding, []).extend(map(_pattern_of, translations))
     # One for each finding: a hundred would take ten times as long to be tried.
-    return tuple(Text(re.compile("|".join(each)), finding) for finding, each in patterns.items())
+    return tuple(Text("|".join(each), finding) for finding, each in patterns.items())
 
 
 def _pattern_of(format_of_c: str) -> str:

@@ -8,6 +8,7 @@ told by `login_errors`.
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Final
 
 
@@ -114,12 +115,30 @@ UNKNOWN: Final = Finding(Reason.UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What stands in messages of a server or of a driver, as a regular expression, and what it means."""
+    """
+    What stands in messages of a server or of a driver, and what it means.
 
-    pattern: re.Pattern[str]
+    Attributes:
+        source: A regular expression.
+
+        finding: What it means.
+
+        flags: Of the expression.
+    """
+
+    source: str
     finding: Finding
+    flags: int = 0
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """The expression, compiled when it is first needed: a start that meets no error goes without."""
+        return _compiled(self.source, self.flags)
+
+
+_compiled = cache(re.compile)
 
 
 def text(pattern: str, finding: Finding) -> Text:
     """Make a row of a table; *pattern* is found anywhere, in upper or lower case."""
-    return Text(re.compile(pattern, re.IGNORECASE), finding)
+    return Text(pattern, finding, re.IGNORECASE)

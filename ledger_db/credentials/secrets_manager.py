@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ledger_db.answers.aws_client import make_client, region_of
-from ledger_db.answers.aws_errors import Cause, Refusal, refusal_of
 from ledger_db.answers.secret import AnswerProblem, Server
 from ledger_db.credentials.from_secret import Address, credentials_from
 from ledger_db.credentials.model import Credentials, Stage
 from ledger_db.errors import LedgerDBError
+
+if TYPE_CHECKING:
+    from ledger_db.answers.aws_errors import Refusal
 
 
 class SecretsManagerSource:
@@ -66,7 +68,7 @@ class SecretsManagerSource:
                 self._get_secret_value(stage), self._server, secret_id=self._secret_id, address=self._address
             )
         except AnswerProblem as error:
-            raise self._error(refusal_of(error, "secretsmanager")) from error
+            raise self._error(_refusal_of(error)) from error
 
     def forget_client(self) -> None:
         """Make a new client at the next read: after a fork, sockets would be shared with the parent."""
@@ -80,8 +82,8 @@ class SecretsManagerSource:
                 SecretId=self._secret_id, VersionStage=stage
             )
         except Exception as error:
-            refusal = refusal_of(error, "secretsmanager")
-            if stage != "AWSCURRENT" and refusal.cause is Cause.MISSING:
+            refusal = _refusal_of(error)
+            if stage != "AWSCURRENT" and refusal.is_missing:
                 # No such label, or a version without a value: AWS creates one when a rotation starts.
                 return None
             if refusal.outdates_client:
@@ -95,5 +97,12 @@ class SecretsManagerSource:
                 self._client = make_client("secretsmanager", region=self._region)
             return self._client
 
-    def _error(self, refusal: Refusal) -> LedgerDBError:
+    def _error(self, refusal: "Refusal") -> LedgerDBError:
         return refusal.as_error("Secrets Manager", repr(self._secret_id))
+
+
+def _refusal_of(error: Exception) -> "Refusal":
+    # Here, not above: most starts never ask what AWS means.
+    from ledger_db.answers.aws_errors import refusal_of  # noqa: PLC0415
+
+    return refusal_of(error, "secretsmanager")

@@ -11,19 +11,17 @@ from ledger_db.connections.postgres_server import Drivers, PostgresServer
 from ledger_db.credentials.from_secret import Address
 from ledger_db.credentials.model import Credentials, CredentialSource
 from ledger_db.credentials.provider import CredentialProvider
-from ledger_db.credentials.rds_iam import RdsIamSource
 from ledger_db.credentials.schedule import Schedule
 from ledger_db.credentials.secrets_manager import SecretsManagerSource
-from ledger_db.credentials.static import StaticSource
 from ledger_db.event_log import EventLog
 from ledger_db.settings import Settings
-from ledger_db.signals.listener import SignalListener
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ledger_db.connections.redis_server import RedisServer
     from ledger_db.connections.server import Database, Server
+    from ledger_db.signals.listener import SignalListener
 
 
 log: EventLog = EventLog(__name__)
@@ -82,12 +80,13 @@ def redis_server(settings: Settings, source: CredentialSource | None = None) -> 
 
 def signal_listener(
     settings: Settings, redis: "RedisServer | None", servers: "Sequence[Server]"
-) -> SignalListener | None:
+) -> "SignalListener | None":
     """Return who hears of rotations of *servers*; None without a Redis, or if nothing can rotate."""
     rotating = [server for server in servers if server.provider.rotates]
     if redis is None or not rotating:
         return None
-    # Here, not above: it knows redis-py, which a process without Redis does not load.
+    # Here, not above: they know redis-py, which a process without Redis does not load.
+    from ledger_db.signals.listener import SignalListener  # noqa: PLC0415
     from ledger_db.signals.subscription import Subscription  # noqa: PLC0415
 
     channel = settings.announcements_channel
@@ -151,8 +150,10 @@ def _database_source(settings: Settings) -> CredentialSource | None:
         return None
     port, database = settings.database_port or PORTS["PostgreSQL"], settings.database_name
     if settings.database_iam_auth:
+        from ledger_db.credentials.rds_iam import RdsIamSource  # noqa: PLC0415 - few have it
+
         return RdsIamSource(user, host, port=port, database=database)
-    return StaticSource(
+    return _static_source(
         Credentials(
             user,
             _given(settings.database_password),
@@ -172,7 +173,7 @@ def _redis_source(settings: Settings) -> CredentialSource | None:
         return SecretsManagerSource(settings.redis_secret_id, "Redis", address=address)
     if settings.redis_host is None:
         return None
-    return StaticSource(
+    return _static_source(
         Credentials(
             settings.redis_user or "default",
             _given(settings.redis_password),
@@ -182,6 +183,13 @@ def _redis_source(settings: Settings) -> CredentialSource | None:
             database or DATABASES["Redis"],
         )
     )
+
+
+def _static_source(credentials: Credentials) -> CredentialSource:
+    # Here, not above: what is rotated has none.
+    from ledger_db.credentials.static import StaticSource  # noqa: PLC0415
+
+    return StaticSource(credentials)
 
 
 def _given(password: SecretStr | None) -> Password:

@@ -24,13 +24,12 @@ from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork
 from ledger_db.manager.assembly import database_server, redis_server, signal_listener
 from ledger_db.manager.forgotten import Forgotten, close_all, named
-from ledger_db.manager.health import HealthReport, servers_health
 from ledger_db.manager.opening import Opening
 from ledger_db.settings import Settings
-from ledger_db.transactions import run as transactions, sessions
+from ledger_db.transactions import sessions
 from ledger_db.transactions.kinds import SessionKind, SessionKindArguments
-from ledger_db.transactions.run import Patience, TransactionTally
 from ledger_db.transactions.sessions import SessionArguments
+from ledger_db.transactions.tally import TransactionTally
 
 if TYPE_CHECKING:
     # Imported where they are needed: a script without Redis or an event loop does not pay for them.
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 
     from ledger_db.connections.redis_server import RedisServer
     from ledger_db.connections.server import Database, Server
+    from ledger_db.manager.health import HealthReport
     from ledger_db.signals.listener import SignalListener
 
 log: EventLog = EventLog(__name__)
@@ -277,9 +277,12 @@ class ConnectionManager:
 
             OutcomeUnknown: The answer to COMMIT got lost: it is done, or it is not.
         """
+        from ledger_db.transactions.run import Patience, run  # noqa: PLC0415 - few scripts repeat anything
+
+        seconds = self.settings.retry_patience_seconds if patience_seconds is None else patience_seconds
         asked = sessions.one_transaction(sessions.asked_for(options))
         opened = partial(sessions.open_session, self.engine, asked, kind=self.session_kind)
-        return transactions.run(opened, work, patience=self._patience(patience_seconds), tally=self._tally)
+        return run(opened, work, patience=Patience(seconds=seconds), tally=self._tally)
 
     async def async_run(
         self,
@@ -289,10 +292,12 @@ class ConnectionManager:
         **options: Unpack[SessionArguments],
     ) -> T:
         """Same as `run`, on an event loop."""
+        from ledger_db.transactions.run import Patience, async_run  # noqa: PLC0415 - as above
+
+        seconds = self.settings.retry_patience_seconds if patience_seconds is None else patience_seconds
         asked = sessions.one_transaction(sessions.asked_for(options))
         opened = partial(sessions.async_open_session, self.async_engine, asked, kind=self.session_kind)
-        patience = self._patience(patience_seconds)
-        return await transactions.async_run(opened, work, patience=patience, tally=self._tally)
+        return await async_run(opened, work, patience=Patience(seconds=seconds), tally=self._tally)
 
     def look_now(self, *, urgent: bool = False) -> None:
         """
@@ -308,11 +313,11 @@ class ConnectionManager:
                 server.provider.hurry()
             server.look_now(urgent=urgent)
 
-    def health(self) -> HealthReport:
+    def health(self) -> "HealthReport":
         """Say how things are, in microseconds: no server is asked."""
-        state, servers = self._state, servers_health(self._database, self._redis)
-        ok = state == "open" and all(server.ok for server in servers)
-        return HealthReport(ok=ok, state=state, servers=servers, transactions=self._tally.counters)
+        from ledger_db.manager.health import report_of  # noqa: PLC0415 - a script asks for none
+
+        return report_of(self._state, self._database, self._redis, self._tally.counters)
 
     def probe(self, *, max_age_seconds: float = MAX_AGE_SECONDS) -> ProbeReport:
         """Ask each server for a sign of life, on a connection of its own.  Never raises; see `Prober`."""
@@ -353,11 +358,8 @@ class ConnectionManager:
                 self._signals.start()
             self._forgotten.arm(self._signals)
             self._state, self._opening = "open", None
-        log.info(
-            "manager.opened",
-            servers=[server.name for server in self._servers],
-            seconds=round(opening.seconds, 3),
-        )
+        names = [server.name for server in self._servers]
+        log.info("manager.opened", servers=names, seconds=round(opening.seconds, 3))
 
     def _begin_close(self) -> bool:
         with self._changing:
@@ -374,9 +376,6 @@ class ConnectionManager:
             self._state = "closed"
             self._forgotten.disarm()
         log.info("manager.closed")
-
-    def _patience(self, seconds: float | None) -> Patience:
-        return Patience(seconds=self.settings.retry_patience_seconds if seconds is None else seconds)
 
     def _known_database(self) -> "Database":
         if self._database is None:

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.pool import QueuePool
 
 from ledger_db.credentials.provider import ProviderStatus
-from ledger_db.transactions.run import TransactionCounters
+from ledger_db.transactions.tally import TransactionCounters
 
 if TYPE_CHECKING:
     from ledger_db.connections.server import Database, Server
@@ -88,11 +88,15 @@ class HealthReport:
         return asdict(self)
 
 
-def servers_health(database: "Database | None", redis: "Server | None") -> tuple[ServerHealth, ...]:
-    """Put together what is known about each server that there is."""
+def report_of(
+    state: str, database: "Database | None", redis: "Server | None", transactions: TransactionCounters
+) -> HealthReport:
+    """Put together what is known of a manager in *state* and of each server that there is."""
     of_database = () if database is None else (_database_health(database),)
     of_redis = () if redis is None else (_server_health(redis),)
-    return of_database + of_redis
+    servers = of_database + of_redis
+    ok = state == "open" and all(server.ok for server in servers)
+    return HealthReport(ok=ok, state=state, servers=servers, transactions=transactions)
 
 
 def _database_health(database: "Database") -> ServerHealth:

@@ -13,11 +13,10 @@ its session that cannot be done twice.
 import asyncio
 import inspect
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,10 +27,10 @@ from ledger_db.answers.login_errors import sqlstate_of
 from ledger_db.backoff import Backoff
 from ledger_db.errors import RetriesExhausted
 from ledger_db.event_log import EventLog
-from ledger_db.forking import at_fork
 from ledger_db.transactions.kinds import COMMITTED
 from ledger_db.transactions.meaning import Meaning, may_be_stored, meaning_of
 from ledger_db.transactions.sessions import commit_unless_ended
+from ledger_db.transactions.tally import TransactionTally
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -42,43 +41,6 @@ T = TypeVar("T")
 
 _REPEATABLE = frozenset({Meaning.CONFLICT, Meaning.LOST, Meaning.UNAVAILABLE})
 _PAUSE = Backoff(first_seconds=0.01, most_seconds=1.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionCounters:
-    """
-    What has become of the transactions that `run` was given.
-
-    Attributes:
-        committed: Those that succeeded, at whichever attempt.
-
-        retried: Attempts that were repeated.
-
-        exhausted: Those that were given up.
-    """
-
-    committed: int = 0
-    retried: int = 0
-    exhausted: int = 0
-
-
-class TransactionTally:
-    """Counts, for all threads of a manager."""
-
-    def __init__(self) -> None:
-        # Guards the replacement of counters, which reads them first.
-        self._counting = threading.Lock()
-        self.counters: TransactionCounters = TransactionCounters()
-        at_fork(in_child=self._after_fork)
-
-    def count(self, what: Literal["committed", "retried", "exhausted"]) -> None:
-        """Add one to *what*."""
-        with self._counting:
-            before: int = getattr(self.counters, what)
-            self.counters = replace(self.counters, **{what: before + 1})
-
-    def _after_fork(self) -> None:
-        self._counting = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

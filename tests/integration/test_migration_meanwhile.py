@@ -22,7 +22,7 @@ from ledger_db import Settings
 from ledger_db.fastapi import AsyncSessionDep, ManagerDep, SessionDep, install_error_handlers, lifespan
 from ledger_db.sandbox import Sandbox
 from ledger_db.transactions.meaning import Meaning, meaning_of
-from ledger_db.transactions.run import TransactionCounters
+from ledger_db.transactions.tally import TransactionCounters
 from tests.support.any_driver import Client, choice_of, client_of, is_on_loop
 from tests.support.asgi import serving
 from tests.support.undoing import driver_of, wait

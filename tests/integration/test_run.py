@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from ledger_db import ConnectionManager, Settings
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
 from ledger_db.sandbox import Sandbox
-from ledger_db.transactions.run import TransactionCounters
+from ledger_db.transactions.tally import TransactionCounters
 from tests.support.any_driver import Client, client_of, direct_settings
 from tests.support.commit_cutter import CommitCutter, Cut
 from tests.support.waiting import eventually

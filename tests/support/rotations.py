@@ -7,10 +7,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import boto3.session
 import psycopg2
 from botocore.config import Config
 
-from ledger_db.answers.aws_client import make_session
 from ledger_db.answers.tls import TLS
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.request import Request
@@ -21,7 +21,9 @@ from ledger_db.sandbox import Sandbox
 PAIR = ["ledger_app_a", "ledger_app_b"]
 OWNER = "ledger_owner"
 
-_SESSION = make_session("us-east-1", key="sandbox")
+_SESSION = boto3.session.Session(
+    aws_access_key_id="sandbox", aws_secret_access_key="sandbox", region_name="us-east-1"
+)
 
 
 def new_token() -> str:

@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from ledger_db.errors import OutcomeUnknown, RetriesExhausted
 from ledger_db.testing import ManualClock
 from ledger_db.transactions.meaning import note_stored
-from ledger_db.transactions.run import Patience, TransactionCounters, TransactionTally, async_run, run
+from ledger_db.transactions.run import Patience, async_run, run
 from ledger_db.transactions.sessions import NO_OPTIONS, async_open_session, open_session
+from ledger_db.transactions.tally import TransactionCounters, TransactionTally
 from tests.support.events import fields_of
 
 
