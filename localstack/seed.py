@@ -14,7 +14,11 @@ from ledger_db.sandbox.processes import write_private
 ARCHITECTURE: Final = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
 ROTATED: Final = (Sandbox.database_secret_id, Sandbox.redis_secret_id)
 # Administrators first: the others name them.
-SECRETS: Final = (Sandbox.admin_secret_id, Sandbox.redis_admin_secret_id, *ROTATED)
+SECRETS: Final = (
+    *(Sandbox.admin_secret_id, Sandbox.redis_admin_secret_id),
+    *ROTATED,
+    Sandbox.announcements_secret_id,
+)
 
 
 def write(box: Sandbox, folder: Path) -> dict[str, str]:
@@ -40,7 +44,7 @@ def write(box: Sandbox, folder: Path) -> dict[str, str]:
         "environment": {
             "LEDGER_DB_ROTATION_SSLMODE": "disable",
             "LEDGER_DB_REDIS_TLS": "false",
-            "LEDGER_DB_ANNOUNCEMENTS_SECRET_ID": box.redis_secret_id,
+            "LEDGER_DB_ANNOUNCEMENTS_SECRET_ID": box.announcements_secret_id,
         },
     }
     write_private(folder / "seed.json", json.dumps(seed))

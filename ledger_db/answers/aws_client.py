@@ -71,7 +71,7 @@ def make_client(
     hide_secrets_of_botocore()
     from botocore.config import Config  # noqa: PLC0415 - as above
 
-    core = _core_session(key)
+    core = core_session(key)
     # For STS too, asked for the role's credentials: it would have 60 s for each of five answers.
     core.set_default_client_config(
         Config(
@@ -98,7 +98,7 @@ def make_client(
     )
 
 
-def _core_session(key: str | None) -> Any:
+def core_session(key: str | None) -> Any:
     """Return botocore's session; with a *key*, one to which the environment and its files say nothing."""
     import botocore.session  # noqa: PLC0415 - as above
 

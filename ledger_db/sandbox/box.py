@@ -43,6 +43,7 @@ class Sandbox:
     redis_secret_id = seed.REDIS_SECRET_ID
     admin_secret_id = seed.ADMIN_SECRET_ID
     redis_admin_secret_id = seed.REDIS_ADMIN_SECRET_ID
+    announcements_secret_id = seed.ANNOUNCEMENTS_SECRET_ID
     rotation_function_arn = seed.ROTATION_FUNCTION_ARN
 
     postgres: PostgresServer
@@ -138,6 +139,7 @@ class Sandbox:
         own = {
             "LEDGER_DB_DATABASE_SECRET_ID": self.database_secret_id,
             "LEDGER_DB_REDIS_SECRET_ID": self.redis_secret_id,
+            "LEDGER_DB_ANNOUNCEMENTS_SECRET_ID": self.announcements_secret_id,
             # Servers of one machine have no fleet to spare; what a rotation does is to be seen at once.
             "LEDGER_DB_RENEWAL_SPREAD_SECONDS": "0",
             "LEDGER_DB_ANNOUNCEMENT_SPREAD_SECONDS": "0",

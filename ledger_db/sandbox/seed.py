@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ledger_db.answers.announcement import DEFAULT_CHANNEL
 from ledger_db.errors import ServerUnreachable
 from ledger_db.sandbox.redis import hashed
 
@@ -18,11 +19,13 @@ OWNER = "ledger_owner"
 FIRST_ROLE = "ledger_app_a"
 SECOND_ROLE = "ledger_app_b"
 REDIS_USER = "ledger_app"
+ANNOUNCER = "ledger_announcer"
 
 DATABASE_SECRET_ID = "trust-ledger/postgres"  # noqa: S105 - a name, not a secret
 REDIS_SECRET_ID = "trust-ledger/redis"  # noqa: S105 - a name, not a secret
 ADMIN_SECRET_ID = "trust-ledger/postgres-admin"  # noqa: S105 - a name, not a secret
 REDIS_ADMIN_SECRET_ID = "trust-ledger/redis-admin"  # noqa: S105 - a name, not a secret
+ANNOUNCEMENTS_SECRET_ID = "trust-ledger/redis-announcer"  # noqa: S105 - a name, not a secret
 ROTATION_FUNCTION_ARN = "arn:aws:lambda:us-east-1:000000000000:function:ledger-db-rotation"
 
 _HTTP_TIMEOUT_SECONDS = 10.0
@@ -34,13 +37,21 @@ def new_password() -> str:
 
 
 def redis_rights() -> str:
-    """Return what the application's Redis user may do: everything but administer the server."""
-    return "~* &* +@all -@admin -@dangerous +acl|whoami +info"
+    """
+    Return what the application's Redis user may do: everything but administer the server, and publish.
+
+    A service that is taken over has no other one read its secret, or log in again.
+    """
+    return "~* &* +@all -@admin -@dangerous -publish -spublish +acl|whoami +info"
 
 
-def redis_user(password: str) -> str:
-    """Return the ACL line of the application's user."""
-    return f"user {REDIS_USER} on {hashed(password)} {redis_rights()}"
+def redis_users(passwords: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the ACL lines of the application's user and of who announces rotations, and no more."""
+    announces = f"resetchannels &{DEFAULT_CHANNEL} -@all +publish"
+    return (
+        f"user {REDIS_USER} on {hashed(passwords['redis'])} {redis_rights()}",
+        f"user {ANNOUNCER} on {hashed(passwords['announcer'])} {announces}",
+    )
 
 
 def seed_postgres(connection: "PostgresConnection", *, password: str) -> None:

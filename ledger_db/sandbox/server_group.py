@@ -86,7 +86,9 @@ class ServerGroup:
         self._tls: TLSFiles | None = None
         self._stand_in: SecretsManagerStandIn
         self._rotator: SandboxRotator | None = None
-        self._application_passwords = {"postgres": seed.new_password(), "redis": seed.new_password()}
+        self._application_passwords = {
+            name: seed.new_password() for name in ("postgres", "redis", "announcer")
+        }
 
     def start(self) -> dict[str, Any]:
         """
@@ -102,7 +104,7 @@ class ServerGroup:
         # Both servers are on their way before anything heavy is imported: that happens while they work.
         self._postgres.begin()
         if self._redis.is_new:
-            self._redis.write_users(seed.redis_user(self._application_passwords["redis"]))
+            self._redis.write_users(*seed.redis_users(self._application_passwords))
         self._redis.launch()
         self._make_certificates()
         self._start_stand_in()
@@ -263,6 +265,10 @@ class ServerGroup:
                 },
                 seed.REDIS_SECRET_ID: {
                     **self._value("redis", seed.REDIS_USER, passwords["redis"]),
+                    "masterarn": seed.REDIS_ADMIN_SECRET_ID,
+                },
+                seed.ANNOUNCEMENTS_SECRET_ID: {
+                    **self._value("redis", seed.ANNOUNCER, passwords["announcer"]),
                     "masterarn": seed.REDIS_ADMIN_SECRET_ID,
                 },
             },

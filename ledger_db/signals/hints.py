@@ -4,7 +4,8 @@ When is a server told to look, once a rotation of its secret was announced?
 Not at once: a fleet hears the same message in the same moment, and Secrets Manager would be asked by all of
 it together.  And not too often, whatever is announced: who may publish must not be able to have a fleet read
 for as long as they like.  So what looks have brought counts.  Some that were in vain are allowed, as an
-announcement may be faster than Secrets Manager's replicas; after that nothing is believed for a while.
+announcement may be faster than Secrets Manager's replicas; after that nothing is believed for a while.  Nor
+is anything heard for a while of a channel on which there is more than all rotations of a large house.
 """
 
 import random
@@ -21,11 +22,13 @@ _SECOND_LOOK_SECONDS = 3.0
 _LOOKS = 2
 # In vain, for each secret: so many at once, and so many more in each hour.
 _VAIN_LOOKS = 6
+# Of whatever kind, for each listener: the same way.
+_MESSAGES = 1000
 _HOUR_SECONDS = 3600.0
 
 
 class Distrusted(Exception):
-    """What is announced has proven false too often; the text says of which secret."""
+    """What is announced has proven false too often, or is too much; the text says what, and what to do."""
 
 
 class Hints:
@@ -53,8 +56,19 @@ class Hints:
             spread: Draws how much of it, in [0, 1).
         """
         self._hints = [_Hint(server) for server in servers]
+        self._messages = _Budget(_MESSAGES)
         self._spread_seconds = spread_seconds
         self._spread = spread
+
+    def count(self, now: float) -> None:
+        """
+        Note that there was a message, whatever it says.
+
+        Raises:
+            Distrusted: There were too many: to hear them costs time, also if they say nothing.
+        """
+        if not self._messages.spend(now):
+            raise Distrusted(f"more than {_MESSAGES} messages an hour came; look who may publish there")
 
     def take(self, announcement: Announcement, now: float) -> bool:
         """Remember *announcement* for the servers that it means; False if it means none of them."""
@@ -106,7 +120,7 @@ class _Hint:
         self._looks = 0
         self._looked_at: float | None = None
         self._is_announced = False
-        self._budget = _Budget()
+        self._budget = _Budget(_VAIN_LOOKS)
         self._seen: str | None = None
 
     def is_meant_by(self, announcement: Announcement) -> bool:
@@ -138,7 +152,10 @@ class _Hint:
             self.looks_left = 0
             return
         if self._is_announced and not self._budget.spend(now):
-            raise Distrusted(self._server.provider.status.source)
+            source = self._server.provider.status.source
+            raise Distrusted(
+                f"{source} was said to have changed, again and again, and had not; look who may publish there"
+            )
         self._server.look_now(urgent=self._urgent, announced=True)
         self._looked_at = now
         self.due_at = now + _SECOND_LOOK_SECONDS
@@ -147,16 +164,17 @@ class _Hint:
 
 
 class _Budget:
-    """How many looks may still be in vain; what is new has proven those before it right."""
+    """How many looks may still be in vain, or how many messages come: *size* at once and in each hour."""
 
-    def __init__(self) -> None:
-        self._left = float(_VAIN_LOOKS)
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._left = float(size)
         self._counted_at: float | None = None
 
     def spend(self, now: float) -> bool:
         """Take one; False if there is none."""
         since = 0.0 if self._counted_at is None else now - self._counted_at
-        self._left = min(_VAIN_LOOKS, self._left + since * _VAIN_LOOKS / _HOUR_SECONDS)
+        self._left = min(self._size, self._left + since * self._size / _HOUR_SECONDS)
         self._counted_at = now
         if self._left < 1:
             return False
@@ -164,5 +182,5 @@ class _Budget:
         return True
 
     def restore(self) -> None:
-        """Begin anew."""
-        self._left = float(_VAIN_LOOKS)
+        """Begin anew: what is new has proven the looks before it right."""
+        self._left = float(self._size)

@@ -204,6 +204,7 @@ class SignalListener:
     def _hear(self, frame: list[Any]) -> None:
         if frame[0] != b"message":
             return
+        self._hints.count(self._now())
         announcement = parse(frame[2])
         if announcement is None or not self._hints.take(announcement, self._now()):
             # The channel is anybody's who may publish: none of what it says is worth a log line.
@@ -218,8 +219,7 @@ class SignalListener:
 
     def _note_distrust(self, error: Distrusted) -> float:
         # Not listening at all: a flood is then nobody's work, and polling is as frequent as without Redis.
-        cause = f"{error} was said to have changed, again and again, and had not; look who may publish there"
-        log.warning("signals.distrusted", cause=cause, pause_seconds=_DISTRUST_SECONDS)
+        log.warning("signals.distrusted", cause=str(error), pause_seconds=_DISTRUST_SECONDS)
         return equal_jitter(_DISTRUST_SECONDS, self._spread())
 
     def _note_loss(self, error: Exception, failures: int) -> float:

@@ -5,12 +5,14 @@ import gc
 import multiprocessing
 import warnings
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from ledger_db import ConnectionManager, Settings
+from ledger_db.sandbox import Sandbox
 
 
 async def connections(db: ConnectionManager) -> tuple[int, int]:
@@ -60,7 +62,7 @@ async def db(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterato
 
 @pytest.mark.parametrize("work", [close_at_once, run_twice, close_the_loop, drop_what_was_borrowed])
 async def test_what_the_parent_has_connected_lasts(
-    db: ConnectionManager, work: Callable[[ConnectionManager], None]
+    db: ConnectionManager, environment: Sandbox, work: Callable[[ConnectionManager], None]
 ) -> None:
     """Idle connections stay idle, and a transaction and a subscription go on, on PostgreSQL and Redis."""
     subscriber = db.async_redis.pubsub()
@@ -81,7 +83,8 @@ async def test_what_the_parent_has_connected_lasts(
     session_after, client_after = await connections(db)
     assert session_after in {session_before, second}
     assert client_after == client_before
-    await db.async_redis.publish("news", "arrived")
+    with closing(environment.redis.connect()) as admin:
+        admin.publish("news", "arrived")
     assert (await subscriber.get_message(timeout=30))["data"] == b"arrived"
     await subscriber.aclose()  # type: ignore[no-untyped-call] # untyped in redis-py
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+import redis
 from sqlalchemy import text
 
 from ledger_db import ConnectionManager, Settings
@@ -34,9 +35,8 @@ BEYOND_THE_FLOOR_SECONDS = 0.55
 
 
 def announce(box: Sandbox, secret_id: str, version: str) -> None:
-    """Announce as the function that rotates does: it logs in with the application's secret."""
-    environment = {"LEDGER_DB_REDIS_SECRET_ID": box.redis_secret_id}
-    announcer = Announcer(RedisWorld(box, "", "", "").tools(), environment)
+    """Announce as the function that rotates does: as a user that may do nothing else."""
+    announcer = Announcer(RedisWorld(box, "", "", "").tools(), box.environment)
     announcer.announce(Announcement(secret_id, version, "test"), Deadline.after(10))
 
 
@@ -114,6 +114,14 @@ async def test_an_asynchronous_service_hears_it_too(settings: Settings, environm
         eventually(lambda: version_of(db, "Redis") == version, "the rotation is followed")
         assert await db.async_redis.ping()
     assert listeners(environment) == before
+
+
+def test_a_service_may_not_announce(settings: Settings) -> None:
+    """One that is taken over has nobody else read or log in, in the sandbox as with the template."""
+    with ConnectionManager(settings) as db:
+        assert db.redis.set("key", "value")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            db.redis.publish(DEFAULT_CHANNEL, "{}")
 
 
 def test_who_announces_need_have_no_other_right(settings: Settings, environment: Sandbox) -> None:

@@ -57,7 +57,7 @@ def test_no_password_is_written_down(localstack: LocalStack, clients: Clients) -
     events = clients("logs").filter_log_events(logGroupName=f"/aws/lambda/{FUNCTION}")["events"]
     written = localstack.log_file.read_text(errors="replace") + "".join(event["message"] for event in events)
 
-    assert len(set(passwords)) == 6
+    assert len(set(passwords)) == 7
     assert "finishSecret" in written
     assert [password for password in passwords if password in written] == []
     assert seeded.stat().st_mode & 0o077 == 0

@@ -7,10 +7,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import boto3.session
 import psycopg2
 from botocore.config import Config
 
+from ledger_db.answers.aws_client import core_session
 from ledger_db.answers.tls import TLS
 from ledger_db.rotation.protocol import Deadline
 from ledger_db.rotation.request import Request
@@ -21,9 +21,7 @@ from ledger_db.sandbox import Sandbox
 PAIR = ["ledger_app_a", "ledger_app_b"]
 OWNER = "ledger_owner"
 
-_SESSION = boto3.session.Session(
-    aws_access_key_id="sandbox", aws_secret_access_key="sandbox", region_name="us-east-1"
-)
+_SESSION = core_session("sandbox")
 
 
 def new_token() -> str:
@@ -33,8 +31,11 @@ def new_token() -> str:
 
 def new_client(box: Sandbox, *, attempts: int = 3) -> Any:
     """Make a client that has no connection open yet; the session behind it is shared, which is quick."""
-    return _SESSION.client(
+    return _SESSION.create_client(
         "secretsmanager",
+        region_name="us-east-1",
+        aws_access_key_id="sandbox",
+        aws_secret_access_key="sandbox",
         endpoint_url=box.secrets_manager.url,
         config=Config(
             connect_timeout=2, read_timeout=5, retries={"total_max_attempts": attempts, "mode": "standard"}

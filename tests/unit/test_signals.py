@@ -251,6 +251,30 @@ def test_who_lies_too_often_is_not_listened_to(server: Server, caplog: pytest.Lo
     assert "trust-ledger/postgres was said to have changed" in caplog.text
 
 
+@pytest.mark.parametrize("noise", [b"", b"not json" * 1000, b'{"secret_id": "another"}'])
+def test_a_channel_full_of_noise_is_left(
+    server: Server, caplog: pytest.LogCaptureFixture, noise: bytes
+) -> None:
+    """A flood costs one warning and a pause, whatever it is made of, and no look."""
+    script, pauses = play(server, [[b"message", b"channel", noise]] * 5000)
+
+    assert server.looks == 0
+    assert pauses == [600.0]
+    assert script.closed == 1
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert event_of(record) == "signals.distrusted"
+    assert "more than 1000 messages an hour" in caplog.text
+
+
+def test_what_is_known_already_is_noise_too(server: Server) -> None:
+    """The version in use, announced without end, is no reason to look and none to go on listening."""
+    known = announced(str(server.provider.status.version))
+    _, pauses = play(server, [known] * 5000)
+
+    assert server.looks == 0
+    assert pauses == [600.0]
+
+
 def test_who_lies_again_is_not_believed_again(server: Server) -> None:
     """To cut the connection off, or to wait, brings no new budget at once."""
     lies: list[Frame | Exception | float] = [announced("made-up"), 1.0] * 20
