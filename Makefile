@@ -24,11 +24,14 @@ test-versions: build/lowest/.ready build/newest/.ready ## The whole suite on the
 	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 	build/newest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-check: setup ## Format, lint, types, layers, docs: what CI runs first
+check: setup ## Format, lint, types, layers, documents, the site: what CI runs first
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_typing.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_site.py tests/test_typing.py
+
+docs: setup ## The site, strictly, in build/site; to look at it: python -m http.server -d build/site
+	$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees . build/site
 
 cases: setup ## What is known to fail and not mended yet, one script each; CASES=stand_in/pending_label
 	$(BIN)/python -m tests.cases $(CASES)
@@ -104,4 +107,4 @@ build/lint/.ready:
 build/localstack/.ready: localstack/constraints-py312.txt $(wildcard localstack/plugins/*.toml localstack/plugins/*/*.py) | $(VENV)/.ready
 	$(BIN)/python -m localstack.install
 
-.PHONY: help setup run test test-oldest test-versions check cases drill bench sandbox localstack test-localstack package deploy undeploy infra clean
+.PHONY: help setup run test test-oldest test-versions check docs cases drill bench sandbox localstack test-localstack package deploy undeploy infra clean

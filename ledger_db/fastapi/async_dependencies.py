@@ -124,9 +124,16 @@ _READ_ONLY = SessionOptions(read_only=True)
 _SERIALIZABLE = SessionOptions(isolation_level="SERIALIZABLE")
 
 async_session: Opener[AsyncSession] = _session("default", commit=True, options=NO_OPTIONS)
+"""What `AsyncSessionDep` depends on."""
+
 async_manual_session: Opener[AsyncSession] = _session("default", commit=False, options=NO_OPTIONS)
+"""What `AsyncManualSessionDep` depends on."""
+
 async_read_only_session: Opener[AsyncSession] = _session("default", commit=True, options=_READ_ONLY)
+"""What `AsyncReadOnlySessionDep` depends on."""
+
 async_serializable_session: Opener[AsyncSession] = _session("default", commit=True, options=_SERIALIZABLE)
+"""What `AsyncSerializableSessionDep` depends on."""
 
 AsyncSessionDep = Annotated[AsyncSession, Depends(async_session)]
 """Committed for you."""

@@ -131,9 +131,16 @@ _READ_ONLY = SessionOptions(read_only=True)
 _SERIALIZABLE = SessionOptions(isolation_level="SERIALIZABLE")
 
 session: Opener[Session] = _session("default", commit=True, options=NO_OPTIONS)
+"""What `SessionDep` depends on."""
+
 manual_session: Opener[Session] = _session("default", commit=False, options=NO_OPTIONS)
+"""What `ManualSessionDep` depends on."""
+
 read_only_session: Opener[Session] = _session("default", commit=True, options=_READ_ONLY)
+"""What `ReadOnlySessionDep` depends on."""
+
 serializable_session: Opener[Session] = _session("default", commit=True, options=_SERIALIZABLE)
+"""What `SerializableSessionDep` depends on."""
 
 SessionDep = Annotated[Session, Depends(session)]
 """Committed for you."""

@@ -27,16 +27,16 @@ def default_manager(source: _Source = None) -> ConnectionManager:
     """
     Return this process's open manager; the first call opens it, and waits as long as that takes.
 
-    Args:
-        source: Settings, or who makes a manager with arguments of its own; None for the environment, or for
-            what the call has said that has opened it.
-
     Threads that call it at the same time share one opening, and its failure.  If it failed, or if somebody
     has closed the manager since, the next call opens a new one from the environment as it is then.
 
     A forked child inherits an open manager and uses it with connections and threads of its own.  On event
     loops, too, it serves one after another, as a worker's tasks have them; but this call blocks, so make the
     first one elsewhere, or use ``async with ConnectionManager()``.
+
+    Args:
+        source: Settings, or who makes a manager with arguments of its own; None for the environment, or for
+            what the call has said that has opened it.
 
     Raises:
         LedgerDBError: As `ConnectionManager.open`.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 Strategy = Literal["single-user", "alternating-users"]
+"""A rotation of one role's password, or of two roles in turn, as Secrets Manager calls them."""
+
 Event = dict[str, str]
 
 REGION: Final = "us-east-1"

@@ -38,6 +38,14 @@ def test_the_program_of_a_guide_runs(tidy: Sandbox, tmp_path: Path, guide: str, 
     assert run_script(source, box=tidy, folder=tmp_path) == printed
 
 
+@pytest.mark.parametrize("page", ["from-caching-client", "from-aws-wrapper", "from-rds-proxy"])
+def test_what_a_page_shows_in_place_of_something_else_runs(
+    environment: Sandbox, tmp_path: Path, page: str
+) -> None:
+    """Its last block is a whole program, for whoever comes from something else."""
+    run_script(code_blocks(DOCS / f"{page}.md", "python")[-1], box=environment, folder=tmp_path)
+
+
 async def ask(app: FastAPI, *requests: tuple[str, str]) -> list[httpx.Response]:
     """Start the service, send requests, and end it."""
     transport = httpx.ASGITransport(app)
