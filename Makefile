@@ -30,7 +30,7 @@ check: setup ## Format, lint, types, layers, documents, the site: what CI runs f
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_site.py tests/test_typing.py
 
-docs: setup ## The site, strictly, in build/site; to look at it: python -m http.server -d build/site
+docs: setup ## The site, strictly, in build/site; open index.html there, or python -m http.server -d build/site
 	$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees . build/site
 
 cases: setup ## What is known to fail and not mended yet, one script each; CASES=stand_in/pending_label

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
-from sphinx.addnodes import desc
+from sphinx.addnodes import desc, desc_parameter
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 
@@ -49,8 +49,6 @@ html_theme = "furo"
 html_title = f"{project} {version}"
 html_copy_source = False
 html_show_sphinx = False
-# A page that is opened as a file may not read others, so it would wait for the texts around what was found.
-html_show_search_summary = False
 # The site's own address leads to the README.
 html_extra_path = ["site/index.html"]
 
@@ -61,7 +59,6 @@ autoclass_content = "both"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented_params"
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
@@ -113,19 +110,30 @@ def keep_colons(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", restore, priority=600)
 
 
-def shorten_variables(app: Sphinx, doctree: nodes.document) -> None:
-    """Cut what autodoc adds to a variable: all that FastAPI's `Depends` has, what it returns."""
-    for variable in doctree.findall(lambda node: isinstance(node, desc) and node["objtype"] == "data"):
-        for fields in list(variable.findall(nodes.field_list)):
+def shorten(app: Sphinx, doctree: nodes.document) -> None:
+    """Cut what autodoc says twice, or of what nobody makes, and how FastAPI stores a dependency."""
+    for field in list(doctree.findall(nodes.field)):
+        described = field.parent
+        while not isinstance(described, desc):
+            described = described.parent
+        said = {each[0].astext() for each in field.parent.findall(nodes.field)}
+        is_made = described["objtype"] != "class" or any(described[0].findall(desc_parameter))
+        is_more = field[0].astext() == "Parameters" and ("Variables" in said or not is_made)
+        # Twice: a name is there in full and in short until it is known whether it leads somewhere.
+        is_nothing = field[0].astext() == "Return type" and field[1].astext() in {"None", "NoneNone"}
+        if described["objtype"] == "data" or is_more or is_nothing:
+            field.parent.remove(field)
+    for fields in list(doctree.findall(nodes.field_list)):
+        if not fields.children:
             fields.parent.remove(fields)
-        for paragraph in list(variable.findall(nodes.paragraph)):
-            if alias := re.match(r"alias of (Annotated\[\w+), ", paragraph.astext()):
-                paragraph.children = [nodes.literal(text=f"{alias[1]}, Depends(...)]")]
+    for paragraph in doctree.findall(nodes.paragraph):
+        if alias := re.match(r"alias of (Annotated\[\w+), ", paragraph.astext()):
+            paragraph.children = [nodes.literal(text=f"{alias[1]}, Depends(...)]")]
 
 
 def setup(app: Sphinx) -> None:
     """Connect what is above."""
     app.connect("source-read", add_navigation)
     app.connect("builder-inited", let_doors_know_what_they_show)
-    app.connect("doctree-read", shorten_variables)
+    app.connect("doctree-read", shorten)
     keep_colons(app)

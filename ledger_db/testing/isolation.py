@@ -103,7 +103,7 @@ class IsolatedManager(ManagerView):
 @contextmanager
 def isolated(manager: "ConnectionManager") -> Iterator[IsolatedManager]:
     """
-    Give a manager whose `engine` leaves nothing behind.
+    Give a manager for ``with``, whose `engine` leaves nothing behind.
 
     Args:
         manager: An open one.

@@ -23,7 +23,7 @@ def override_manager(
     app: "FastAPI", manager: "ConnectionManager", *, name: str = "default"
 ) -> Iterator[None]:
     """
-    Give each request to *app* another manager.
+    Give each request to *app* another manager, in a ``with`` block.
 
     Every dependency of `ledger_db.fastapi` takes its connections from that one.  The code of the dependencies
     is not replaced, so it is tested too, and ``app.dependency_overrides`` is free for you.  The lifespan of
