@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,3 +167,11 @@ def test_the_search_knows_the_guides_and_the_names(site: Path) -> None:
     assert index.startswith("Search.setIndex(")
     assert '"docs/from-caching-client"' in index
     assert "ConnectionManager" in index
+
+
+def test_the_distributions_carry_nothing_of_the_site() -> None:
+    """Who installs the package gets the package: each name is anchored, and none is a folder of pages."""
+    build = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+
+    assert build["targets"]["wheel"] == {"packages": ["ledger_db"]}
+    assert build["targets"]["sdist"] == {"include": ["/ledger_db", "/README.md", "/CHANGELOG.md", "/LICENSE"]}
