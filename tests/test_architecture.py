@@ -44,6 +44,7 @@ LAYERS: dict[str, frozenset[str] | None] = {
     "manager": frozenset(
         {"answers", "connections", "credentials", "settings", "signals", "sqlite", "transactions"}
     ),
+    "integrations": frozenset({"answers", "connections", "credentials", "manager", "settings"}),
     "orm": frozenset({"transactions"}),
     "migrations": frozenset({"manager", "settings"}),
     "fastapi": frozenset({"answers", "connections", "credentials", "manager", "settings", "transactions"}),

@@ -5,7 +5,7 @@ They may change what the driver is given, and do what they like with a connectio
 open one themselves, nor say who logs in: what they opened would never be replaced after a rotation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +40,8 @@ def ask_those_behind(
     record: "ConnectionPoolEntry",
     cargs: list[Any],
     cparams: dict[str, Any],
+    *,
+    own: Collection[str] = (),
 ) -> None:
     """
     Call the listeners to ``do_connect`` that SQLAlchemy would not: it stops at ours, which connects.
@@ -55,6 +57,8 @@ def ask_those_behind(
 
         cparams: As above, without those that say who logs in; may be changed.
 
+        own: Names of what was in there before, by the program itself.
+
     Raises:
         ConfigurationError: One does what it may not.
     """
@@ -64,7 +68,7 @@ def ask_those_behind(
     for listener in listeners:
         if listener(dialect, record, cargs, cparams) is not None:
             raise ConfigurationError(f"the do_connect listener {_name(listener)} {_CONNECTS}")
-    for name in sorted((OF_DRIVER.keys() - _GIVEN_BEFORE) & cparams.keys()):
+    for name in sorted((OF_DRIVER.keys() - _GIVEN_BEFORE - set(own)) & cparams.keys()):
         raise ConfigurationError(f"a do_connect listener cannot give {name!r}: {OF_DRIVER[name]}")
 
 

@@ -136,29 +136,7 @@ class Loop:
         Raises:
             ServerUnreachable: There is no loop any more, or it did not finish in time.
         """
-        loop = self._loop
-        if loop is None or not loop.is_running():
-            coroutine.close()
-            raise ServerUnreachable(
-                "the event loop of the async engine is not running; nothing can be done on it"
-            )
-        try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        except RuntimeError as error:
-            coroutine.close()
-            raise ServerUnreachable("the event loop of the async engine has just ended") from error
-        try:
-            return future.result(timeout_seconds)
-        except CancelledError as error:
-            raise ServerUnreachable("the event loop of the async engine has just ended") from error
-        except FutureTimeoutError as error:
-            if future.done():
-                raise  # a timeout of the coroutine's own, which has the same class
-            future.cancel()
-            raise ServerUnreachable(
-                f"the event loop of the async engine did not finish within {timeout_seconds:.1f} s; "
-                "it may be blocked by synchronous work"
-            ) from error
+        return run_on(self._loop, coroutine, timeout_seconds=timeout_seconds)
 
     def _move_to(self, running: asyncio.AbstractEventLoop) -> None:
         with self._moving:
@@ -203,3 +181,36 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - a server that is away must not stop a loop from ending
             log.debug("loop.not_left", cause=describe(error))
             self._tenant.abandon()
+
+
+def run_on(
+    loop: asyncio.AbstractEventLoop | None, coroutine: Coroutine[Any, Any, T], *, timeout_seconds: float
+) -> T:
+    """
+    Run *coroutine* on *loop*, which is another thread's, and wait for it here.
+
+    Raises:
+        ServerUnreachable: There is no loop any more, or it did not finish in time.
+    """
+    if loop is None or not loop.is_running():
+        coroutine.close()
+        raise ServerUnreachable(
+            "the event loop of the async engine is not running; nothing can be done on it"
+        )
+    try:
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    except RuntimeError as error:
+        coroutine.close()
+        raise ServerUnreachable("the event loop of the async engine has just ended") from error
+    try:
+        return future.result(timeout_seconds)
+    except CancelledError as error:
+        raise ServerUnreachable("the event loop of the async engine has just ended") from error
+    except FutureTimeoutError as error:
+        if future.done():
+            raise  # a timeout of the coroutine's own, which has the same class
+        future.cancel()
+        raise ServerUnreachable(
+            f"the event loop of the async engine did not finish within {timeout_seconds:.1f} s; "
+            "it may be blocked by synchronous work"
+        ) from error

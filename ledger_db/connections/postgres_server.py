@@ -1,11 +1,13 @@
 """One PostgreSQL database and all that belongs to it: provider, logins, engines, watcher."""
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from sqlalchemy import Engine
 
@@ -47,6 +49,14 @@ class Drivers:
     on_loop: AsyncDriver = "asyncpg"
 
 
+class Guest(Protocol):
+    """An engine that is made elsewhere."""
+
+    def renew(self, *, stopped: Callable[[], bool]) -> None:
+        """Replace what is stale and idle, until *stopped* says so.  Never raises."""
+        ...
+
+
 class PostgresServer:
     """Keeps one database usable while its credentials change."""
 
@@ -63,19 +73,22 @@ class PostgresServer:
         self.provider = provider
         self.options = options
         self._drivers = drivers
-        self._logins = Logins(provider, patience_seconds=patience_seconds)
+        #: For whoever logs in here with an engine of their own.
+        self.logins: Logins = Logins(provider, patience_seconds=patience_seconds)
         self._primary = Primary()
-        self._factory = EngineFactory(self._logins, options, primary=self._primary)
-        self._probe = ProbeEngine(self._logins, options, drivers.sync, primary=self._primary)
+        self._factory = EngineFactory(self.logins, options, primary=self._primary)
+        self._probe = ProbeEngine(self.logins, options, drivers.sync, primary=self._primary)
         self._watcher = CredentialWatcher(provider, self._renew)
         self._address_watch = AddressWatch(
-            self._logins.addresses,
+            self.logins.addresses,
             lambda: provider.current.host,
             log_in=self._probe.log_in,
             on_left=self._renew,
         )
         self._loop = Loop(keeps_connections=options.pool != "none", or_else=", or set LEDGER_DB_POOL=none")
 
+        #: Engines of others that log in here, and are renewed with ours.
+        self.guests: WeakSet[Guest] = WeakSet()
         # Guards the making of the two engines, so that there is one of each.
         self._making = threading.Lock()
         self._engine: Engine | None = None
@@ -121,7 +134,7 @@ class PostgresServer:
         self._tell_database(self.provider.current)
         # Whoever waits for this may give up and close everything before a slow login ends: its connection is
         # then closed on return, as the credentials were retired.
-        with self._logins.starting(timeout_seconds=timeout_seconds):
+        with self.logins.starting(timeout_seconds=timeout_seconds):
             check(self._where(), self._ask, timeout_seconds=timeout_seconds, note=note)
 
     async def async_check(self, *, timeout_seconds: float) -> None:
@@ -131,7 +144,7 @@ class PostgresServer:
             await async_in_thread(by_the_other, name="ledger_db-startup")
             return
         self._tell_database(self.provider.current)
-        with self._logins.starting(timeout_seconds=timeout_seconds):
+        with self.logins.starting(timeout_seconds=timeout_seconds):
             await async_check(self._where(), self._async_ask, timeout_seconds=timeout_seconds)
 
     def probe(self) -> None:
@@ -141,14 +154,21 @@ class PostgresServer:
     def revive(self) -> None:
         """Allow connections again after `close`, on whichever loop."""
         self._loop.forget()
-        self._logins.revive()
+        self.logins.revive()
 
     def watch(self) -> None:
         """Follow rotations from now on, and a server that takes writes from one address to the other."""
+        self._tell_database(self.provider.current)
         self._watcher.start()
         # Only there: an endpoint of standbys answers with another address each time.
         if self.options.target == "primary":
             self._address_watch.start()
+
+    def rest(self) -> None:
+        """Follow nothing any more, until `watch`; who logs in meanwhile may do so."""
+        self._watcher.stop()
+        self._address_watch.stop()
+        self._probe.close()
 
     def look_now(self, *, urgent: bool = False, announced: bool = False) -> None:
         """Read the secret now: somebody says that it changed; see `CredentialWatcher`."""
@@ -161,17 +181,15 @@ class PostgresServer:
     def close(self) -> None:
         """Close every idle connection; borrowed ones are closed when returned.  May be called again."""
         # The watcher first: a renewal that goes on after dispose() would borrow from a pool that is closed.
-        self._logins.close()
-        self._watcher.stop()
-        self._address_watch.stop()
-        self._probe.close()
+        self.logins.close()
+        self.rest()
         if self._engine is not None:
             close_for_good(self._engine)
         self._loop.close()
 
     async def async_close(self) -> None:
         """Same as `close`, on the event loop of the async engine."""
-        self._logins.close()
+        self.logins.close()
         await self._loop.async_close()
         # In a thread, because the watcher may be waiting for this very loop.
         await async_in_thread(self.close, name="ledger_db-close")
@@ -229,6 +247,8 @@ class PostgresServer:
             raise
 
     def _renew(self) -> None:
+        for guest in tuple(self.guests):
+            guest.renew(stopped=self._is_closed)
         try:
             if self._engine is not None:
                 engines.renew(self._engine, stopped=self._is_closed)
@@ -242,4 +262,4 @@ class PostgresServer:
             log.warning("connections.renewal_stopped", server=self.name, cause=describe(error))
 
     def _is_closed(self) -> bool:
-        return self._logins.closed
+        return self.logins.closed

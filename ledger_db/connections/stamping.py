@@ -14,11 +14,13 @@ code for an ``AsyncEngine`` too, so there is only this one implementation.
 """
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from sqlalchemy.util import await_only
 
 from ledger_db.answers.login_errors import find
@@ -49,8 +51,17 @@ class _Replaced(DisconnectionError):
     """What SQLAlchemy is told of a connection that we replace ourselves."""
 
 
+SHARED_POOLS: Final = (StaticPool, SingletonThreadPool)
+"""They lend a connection to several at once: what is replaced for one would be closed under another."""
+
+
 def stamp_connections(
-    engine: "Engine", logins: Logins, security_for: Callable[[str], dict[str, Any]]
+    engine: "Engine",
+    logins: Logins,
+    security_for: Callable[[str], dict[str, Any]],
+    *,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    own: Collection[str] = (),
 ) -> None:
     """
     Open the connections of *engine* through *logins*; for an ``AsyncEngine`` pass its ``sync_engine``.
@@ -62,6 +73,10 @@ def stamp_connections(
 
         security_for: Returns the driver's TLS arguments for a host.  Asked at each login: the host is the
             credentials' own, and a secret may lead to another one tomorrow.
+
+        around: Entered for each login, before it is known what to log in with.
+
+        own: Names of what the program itself has the driver given.
     """
     provider, addresses = logins.provider, logins.addresses
     _note_losses(engine, logins)
@@ -73,14 +88,15 @@ def stamp_connections(
     ) -> "DBAPIConnection":
         used: Credentials | None = None
         pool, arguments = engine.pool, dict(cparams)
-        ask_those_behind(connect, dialect, record, cargs, arguments)
+        ask_those_behind(connect, dialect, record, cargs, arguments, own=own)
 
         def log_in(credentials: Credentials) -> "DBAPIConnection":
             nonlocal used
             used = credentials
             return _open(dialect, cargs, {**arguments, **security_for(credentials.host)}, credentials)
 
-        connection = _run(logins, log_in, dialect)
+        with around():
+            connection = _run(logins, log_in, dialect)
         # Write down what logged in, not what is current by now: a rotation may have landed meanwhile.
         record.info[_UNUSED] = cast("Credentials", used).stamp
         record.info[_SHARE] = provider.draw_share()
@@ -88,6 +104,9 @@ def stamp_connections(
         line = record.info[LINE] = Line(getattr(connection, "driver_connection", connection))
         addresses.note_login(line.address)
         return connection
+
+    if isinstance(engine.pool, SHARED_POOLS):
+        return
 
     # Each request passes through the next two, so what usually happens is one comparison and one look.
     @event.listens_for(engine, "checkout")

@@ -78,6 +78,12 @@ def redis_server(settings: Settings, source: CredentialSource | None = None) -> 
     )
 
 
+def redis_provider(settings: Settings) -> CredentialProvider | None:
+    """Return what provides the Redis credentials that *settings* name, for clients that are not ours."""
+    source = _redis_source(settings)
+    return None if source is None else _provider(source, settings)
+
+
 def signal_listener(
     settings: Settings, redis: "RedisServer | None", servers: "Sequence[Server]"
 ) -> "SignalListener | None":
