@@ -29,7 +29,12 @@ def tidy(environment: Sandbox) -> Iterator[Sandbox]:
 
 
 @pytest.mark.parametrize(
-    ("guide", "printed"), [("transactions", "100 cents\n"), ("models", "['Cid', 'Bob', 'Ann']\n")]
+    ("guide", "printed"),
+    [
+        ("transactions", "100 cents\n"),
+        ("models", "['Cid', 'Bob', 'Ann']\n"),
+        ("any-program", "ledger\n"),
+    ],
 )
 def test_the_program_of_a_guide_runs(tidy: Sandbox, tmp_path: Path, guide: str, printed: str) -> None:
     """Its first block is a whole program, which does what the text says."""
