@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?=
 EVERYTHING := '.[async,cli,fastapi,migrations,psycopg,sandbox,sqlite]'
-OLDEST := $(patsubst %,tests/integration/test_%.py,begins fastapi_sessions first_statements pooler pools redis_lending redis_lost_answers redis_waiting repository rotation run sessions signals startup)
+OLDEST := $(patsubst %,tests/integration/test_%.py,begins fastapi_sessions first_statements plugin pooler pools redis_lending redis_lost_answers redis_waiting repository rotation run sessions signals startup)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'

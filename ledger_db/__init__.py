@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Saturated as Saturated,
         ServerUnreachable as ServerUnreachable,
     )
+    from ledger_db.integrations.redis_credentials import redis_credentials as redis_credentials
     from ledger_db.manager.connection_manager import ConnectionManager as ConnectionManager
     from ledger_db.manager.default import default_manager as default_manager
     from ledger_db.manager.health import HealthReport as HealthReport

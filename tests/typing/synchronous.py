@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import assert_type
 
-from redis import Redis
+from redis import CredentialProvider, Redis
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,7 @@ from ledger_db import (
     Settings,
     StaticSource,
     default_manager,
+    redis_credentials,
 )
 
 
@@ -69,6 +70,7 @@ def life(settings: Settings, source: CredentialSource) -> None:
     assert_type(ConnectionManager(redis_source=Vault()).open(), ConnectionManager)
     assert_type(default_manager(), ConnectionManager)
     assert_type(default_manager(settings), ConnectionManager)
+    assert_type(redis_credentials("prod/redis"), CredentialProvider)
     ConnectionManager(
         settings, engine_options={"json_serializer": str}, session_class=Session, autoflush=False
     )
