@@ -54,6 +54,7 @@ LAYERS: dict[str, frozenset[str] | None] = {
     "testing": None,
     "drill": None,
     "operate": None,
+    "__main__": frozenset({"operate"}),
     "__init__": None,
 }
 

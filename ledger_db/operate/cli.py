@@ -38,7 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _MISSING_EXTRA
     # A person reads the command's own words; without this, Python prints the bare names of log events.
     logging.getLogger("ledger_db").addHandler(logging.NullHandler())
-    program = click.Group("ledger-db", help="Connections that survive the rotation of their passwords.")
+    program = click.Group(
+        "ledger-db",
+        help="Connections that survive the rotation of their passwords.",
+        # Every command below has it too.
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     click.version_option(package_name="ledger-db")(program)
     for name, module in _COMMANDS:
         program.add_command(getattr(importlib.import_module(module), name))
