@@ -49,6 +49,8 @@ OF_ENGINE: Final[Mapping[str, str]] = {
 """What an engine is not given, and why not."""
 
 _NAMED_TLS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+_OTHER_TLS: Final = ("ssl", "direct_tls")
+NAMES_OF_TLS: Final = frozenset({*_NAMED_TLS, *_OTHER_TLS})
 NAMES_OF_SILENCE: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
 OF_DRIVER: Final[Mapping[str, str]] = {
     **dict.fromkeys(
@@ -56,7 +58,7 @@ OF_DRIVER: Final[Mapping[str, str]] = {
         _LOGIN,
     ),
     **{name: f"{_ONE_LINE}LEDGER_DB_DATABASE_{name.upper()}" for name in _NAMED_TLS},
-    **dict.fromkeys(("ssl", "direct_tls"), _ONE_LINE + "LEDGER_DB_DATABASE_SSLMODE"),
+    **dict.fromkeys(_OTHER_TLS, _ONE_LINE + "LEDGER_DB_DATABASE_SSLMODE"),
     **dict.fromkeys(("connect_timeout", "timeout"), _ONE_LINE + "LEDGER_DB_CONNECT_TIMEOUT_SECONDS"),
     **dict.fromkeys((*NAMES_OF_SILENCE, "tcp_user_timeout"), _ONE_LINE + "LEDGER_DB_SILENCE_TIMEOUT_SECONDS"),
     "application_name": _ONE_LINE + "LEDGER_DB_APPLICATION_NAME",
@@ -69,6 +71,8 @@ OF_DRIVER: Final[Mapping[str, str]] = {
     ),
 }
 """What a driver is not given, and why not."""
+
+NAMES_OF_LOGIN: Final = frozenset(name for name, why in OF_DRIVER.items() if why == _LOGIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

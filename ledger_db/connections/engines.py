@@ -8,8 +8,8 @@ background after a rotation; `try_out` tells whether credentials work before any
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -177,7 +177,7 @@ class EngineFactory:
                 connect_args=driver_arguments(driver, options, given),
                 **{**given.engine, **options.engine_arguments()},
             )
-        stamp_connections(engine, self._logins, partial(libpq_security, self._options))
+        log_in_with(engine, self._logins, options)
         self._listen(engine)
         return engine
 
@@ -198,7 +198,6 @@ class EngineFactory:
         from ledger_db.connections.one_loop import PoolOfOneLoop, keep_to_one_loop  # noqa: PLC0415
 
         require(driver)
-        is_asyncpg = driver == "asyncpg"
         options, given = self._options, self._options.given.on_loop
         with _said_of(given):
             engine = create_async_engine(
@@ -206,11 +205,7 @@ class EngineFactory:
                 connect_args=on_loop_arguments(driver, options, given),
                 **{**given.engine, "poolclass": PoolOfOneLoop, **options.engine_arguments()},
             )
-        security = asyncpg_security if is_asyncpg else libpq_security
-        stamp_connections(engine.sync_engine, self._logins, partial(security, self._options))
-        if is_asyncpg:
-            notice_silence(engine.sync_engine, self._options.silence_timeout_seconds)
-            forget_refused(engine.sync_engine)
+        log_in_with(engine.sync_engine, self._logins, options)
         self._listen(engine.sync_engine)
         keep_to_one_loop(engine, loop or Loop())
         return engine
@@ -233,8 +228,6 @@ class EngineFactory:
         probe(engine)
 
     def _listen(self, engine: Engine) -> None:
-        wait_for_goodbye(engine)
-        tell_first_statements(engine)
         tell_commits(engine)
         forget_outdated_plans(engine)
         advise_on_extensions(engine)
@@ -242,6 +235,45 @@ class EngineFactory:
             self._primary.insist(engine)
         if self._options.log_pool_events:
             log_pool_events(engine)
+
+
+def log_in_with(
+    engine: Engine,
+    logins: Logins,
+    options: EngineOptions,
+    *,
+    has_own_tls: bool = False,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    own: Collection[str] = (),
+) -> None:
+    """
+    Let *engine*, whoever has made it, log in with what is current, and let go of what is not.
+
+    Args:
+        engine: The synchronous core, for an ``AsyncEngine``.
+
+        logins: As of `stamp_connections`, as are *around* and *own*.
+
+        options: How connections are protected, and when silence ends them.
+
+        has_own_tls: Whether the driver is told already how connections are protected.
+
+        around: As above.
+
+        own: As above.
+    """
+    is_asyncpg = engine.dialect.driver == "asyncpg"
+    security = partial(asyncpg_security if is_asyncpg else libpq_security, options)
+    stamp_connections(engine, logins, _no_security if has_own_tls else security, around=around, own=own)
+    if is_asyncpg:
+        notice_silence(engine, options.silence_timeout_seconds)
+        forget_refused(engine)
+    wait_for_goodbye(engine)
+    tell_first_statements(engine)
+
+
+def _no_security(host: str) -> dict[str, Any]:
+    return {}
 
 
 @contextmanager

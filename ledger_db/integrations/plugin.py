@@ -11,8 +11,7 @@ SQLAlchemy finds this class by the entry point ``sqlalchemy.plugins`` of the dis
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, cast
+from typing import Any
 from weakref import finalize, ref
 
 from sqlalchemy import URL, Engine, event
@@ -22,16 +21,11 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.util import await_only
 
 from ledger_db.connections import engines
-from ledger_db.connections.begins import forget_refused
-from ledger_db.connections.closing import wait_for_goodbye
 from ledger_db.connections.driver_arguments import driver_arguments, on_loop_arguments
 from ledger_db.connections.engine_arguments import EngineArguments
-from ledger_db.connections.first_statements import tell_first_statements
 from ledger_db.connections.loop import run_on
 from ledger_db.connections.postgres_server import PostgresServer
-from ledger_db.connections.silence import notice_silence
-from ledger_db.connections.stamping import SHARED_POOLS, stamp_connections
-from ledger_db.connections.tls import asyncpg_security, libpq_security
+from ledger_db.connections.stamping import SHARED_POOLS
 from ledger_db.errors import ConfigurationError, LedgerDBError
 from ledger_db.event_log import EventLog
 from ledger_db.forking import at_fork, keep_for_good
@@ -63,10 +57,7 @@ class LedgerDBPlugin(CreateEnginePlugin):
         self._kwargs = kwargs
         self._asked = asked_by(url, kwargs.get("connect_args") or {})
         self._shared = shared_database(self._asked.settings)
-
-    @property
-    def _server(self) -> PostgresServer:
-        return cast("PostgresServer", self._shared.watched)
+        self._server = self._shared.watched
 
     def update_url(self, url: URL) -> URL:
         """Return what the driver is to know of the URL."""
@@ -101,22 +92,15 @@ class LedgerDBPlugin(CreateEnginePlugin):
         """Tie *engine* to the secret."""
         # What SQLAlchemy has cut out is put back: tools make a second engine of this one's URL.
         engine.url = self._asked.url
-        options = self._server.options
-        is_asyncpg = engine.dialect.driver == "asyncpg"
         guest = Guest(engine, self._shared)
-        security = asyncpg_security if is_asyncpg else libpq_security
-        stamp_connections(
+        engines.log_in_with(
             engine,
             self._server.logins,
-            (lambda host: {}) if self._asked.has_own_tls else partial(security, options),
+            self._server.options,
+            has_own_tls=self._asked.has_own_tls,
             around=guest.logging_in,
             own=self._asked.driver.keys(),
         )
-        wait_for_goodbye(engine)
-        tell_first_statements(engine)
-        if is_asyncpg:
-            notice_silence(engine, options.silence_timeout_seconds)
-            forget_refused(engine)
         self._server.guests.add(guest)
 
 
@@ -132,7 +116,7 @@ class Guest:
         shared: What it logs in with.
     """
 
-    def __init__(self, engine: Engine, shared: Shared) -> None:
+    def __init__(self, engine: Engine, shared: Shared[PostgresServer]) -> None:
         self._engine = ref(engine)
         self._dialect = ref(engine.dialect)
         self._shared = shared

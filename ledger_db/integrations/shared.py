@@ -11,8 +11,9 @@ closed, since a program that knows only a URL does not know of us.
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from ledger_db.background import async_in_thread, fill
@@ -57,7 +58,11 @@ class Watched(Protocol):
         ...
 
 
-class Shared:
+T = TypeVar("T")
+W = TypeVar("W", bound=Watched)
+
+
+class Shared(Generic[W]):
     """
     What all have in common who log in with one secret.
 
@@ -69,7 +74,7 @@ class Shared:
         linger_seconds: How long it is watched after the last one has left.
     """
 
-    def __init__(self, watched: Watched, *, startup_timeout_seconds: float, linger_seconds: float) -> None:
+    def __init__(self, watched: W, *, startup_timeout_seconds: float, linger_seconds: float) -> None:
         self.watched = watched
         self._startup_timeout_seconds = startup_timeout_seconds
         self._linger_seconds = linger_seconds
@@ -170,7 +175,7 @@ class Shared:
         self._is_leaving = False
 
 
-class _Alone:
+class Alone:
     """A provider that nobody of ours logs in with, so that there is nothing to try credentials on."""
 
     def __init__(self, provider: CredentialProvider) -> None:
@@ -190,26 +195,26 @@ class _Alone:
         self._watcher.look_now()
 
 
-_Key = tuple[str, Settings, tuple[str | None, ...]]
+_Key = tuple[object, Settings, tuple[str | None, ...]]
 
 
 class _Known:
     """Whatever is in use in this process, by what it was made with."""
 
     def __init__(self) -> None:
-        self._known: WeakValueDictionary[_Key, Shared] = WeakValueDictionary()
+        self._known: WeakValueDictionary[_Key, Shared[Any]] = WeakValueDictionary()
         # Guards the making, so that there is one of each; nothing is read under it.
         self._making = threading.Lock()
         at_fork(in_child=self._after_fork)
 
-    def get(self, kind: str, settings: Settings) -> Shared:
-        """Return the one for *settings*; made if there is none."""
-        key = kind, settings, tuple(map(os.environ.get, _OF_AWS))
+    def get(self, make: Callable[[Settings], W], settings: Settings) -> Shared[W]:
+        """Return the one that *make* has made of *settings*; it does if there is none."""
+        key = make, settings, tuple(map(os.environ.get, _OF_AWS))
         with self._making:
             found = self._known.get(key)
             if found is None:
                 found = self._known[key] = Shared(
-                    _watched(kind, settings),
+                    make(settings),
                     startup_timeout_seconds=settings.startup_timeout_seconds,
                     linger_seconds=LINGER_SECONDS,
                 )
@@ -219,34 +224,33 @@ class _Known:
         self._making = threading.Lock()
 
 
-def shared_database(settings: Settings) -> Shared:
+def shared_database(settings: Settings) -> Shared["PostgresServer"]:
     """
     Return what belongs to the PostgreSQL credentials that *settings* name; nothing is read yet.
 
     Raises:
         ConfigurationError: They name none.
     """
-    return _known.get("PostgreSQL", settings)
+    return _known.get(_database, settings)
 
 
-def shared_redis(settings: Settings) -> Shared:
+def shared_redis(settings: Settings) -> Shared[Alone]:
     """Same as `shared_database`, for Redis."""
-    return _known.get("Redis", settings)
+    return _known.get(_redis, settings)
 
 
-def _watched(kind: str, settings: Settings) -> Watched:
-    if kind == "PostgreSQL":
-        server: PostgresServer | None = postgres_server(settings)
-        if server is not None:
-            return server
-    else:
-        provider = redis_provider(settings)
-        if provider is not None:
-            return _Alone(provider)
-    which = "DATABASE" if kind == "PostgreSQL" else "REDIS"
-    raise ConfigurationError(
-        f"no secret is named for {kind}; say secret_id, or set LEDGER_DB_{which}_SECRET_ID"
-    )
+def _database(settings: Settings) -> "PostgresServer":
+    return _named(postgres_server(settings), "PostgreSQL", "LEDGER_DB_DATABASE_SECRET_ID")
+
+
+def _redis(settings: Settings) -> Alone:
+    return Alone(_named(redis_provider(settings), "Redis", "LEDGER_DB_REDIS_SECRET_ID"))
+
+
+def _named(found: T | None, name: str, variable: str) -> T:
+    if found is None:
+        raise ConfigurationError(f"no secret is named for {name}; say secret_id, or set {variable}")
+    return found
 
 
 _known = _Known()

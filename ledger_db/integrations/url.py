@@ -8,11 +8,12 @@ the settings of those names do.  All else is the driver's, or SQLAlchemy's.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from sqlalchemy import URL
 
-from ledger_db.connections.engine_arguments import OF_DRIVER
+from ledger_db.connections.engine_arguments import NAMES_OF_LOGIN, NAMES_OF_TLS, OF_DRIVER
+from ledger_db.connections.engines import AsyncDriver, SyncDriver
 from ledger_db.errors import ConfigurationError
 from ledger_db.event_log import EventLog
 from ledger_db.settings import Settings
@@ -20,7 +21,7 @@ from ledger_db.settings import Settings
 log: EventLog = EventLog(__name__)
 
 NAME: Final = "ledger_db"
-DRIVERS: Final = ("psycopg2", "psycopg", "asyncpg")
+DRIVERS: Final = tuple(dict.fromkeys((*get_args(SyncDriver), *get_args(AsyncDriver))))
 
 _WORDS: Final[Mapping[str, str]] = {
     **{name: f"database_{name}" for name in ("secret_id", "iam_auth", "target")},
@@ -39,8 +40,7 @@ _PLACES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("dbname", "database"), "database_name"),
 }
 # Who logs in, and where, past the secret.
-_NOT_THEIRS: Final = ("password", "passfile", "hostaddr", "dsn", "service")
-_OF_TLS: Final = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "direct_tls"})
+_NOT_THEIRS: Final = NAMES_OF_LOGIN - _PLACES.keys()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Asked:
     @property
     def has_own_tls(self) -> bool:
         """Whether the program says itself how connections are protected."""
-        return not _OF_TLS.isdisjoint(self.driver)
+        return not NAMES_OF_TLS.isdisjoint(self.driver)
 
 
 def asked_by(url: URL, connect_args: Mapping[str, Any]) -> Asked:
@@ -108,7 +108,7 @@ def _refuse_other_drivers(url: URL) -> None:
 
 
 def _refuse(given: Mapping[str, Any]) -> None:
-    for name in given.keys() & set(_NOT_THEIRS):
+    for name in sorted(given.keys() & _NOT_THEIRS):
         raise ConfigurationError(f"{_HERE}: take {name!r} out; {OF_DRIVER[name]}")
     for name in given.keys() & (_WORDS.keys() | _PLACES.keys()):
         if not isinstance(given[name], str | int | float):
