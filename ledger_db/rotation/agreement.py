@@ -68,18 +68,17 @@ def restored(
     raise Stopped(LabelsMoved, "AWSCURRENT moved again and again")
 
 
-def given_up(versions: Versions, rotator: Rotator, deadline: Deadline, *, version: Secret) -> bool:
+def forgotten(versions: Versions, rotator: Rotator, deadline: Deadline, *, version: Secret) -> bool:
     """
-    See to it that AWSCURRENT logs in and *version*, whose AWSPENDING was taken away, does not.
+    See to it that the server refuses *version*, whose AWSPENDING was taken away; AWSCURRENT logs in.
 
     Returns and raises as `restored`, to which *version* is a helper.
     """
-    written = restored(versions, rotator, deadline, helpers=(version,))
     if not isinstance(rotator, Forgets) or not rotator.probe(version, deadline).ok:
-        return written
+        return False
     current = versions.current()
     if current.version == version.version:
-        return written
+        return False
     rotator.forget(version, current, deadline)
     # Whoever read AWSPENDING before it was taken may have moved AWSCURRENT to it meanwhile.
-    return restored(versions, rotator, deadline, helpers=(version,)) or written
+    return restored(versions, rotator, deadline, helpers=(version,))

@@ -17,7 +17,7 @@ from itertools import islice
 
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.event_log import EventLog
-from ledger_db.rotation.agreement import given_up, logs_in, restored
+from ledger_db.rotation.agreement import forgotten, logs_in, restored
 from ledger_db.rotation.failures import NothingPending, Stopped, explained
 from ledger_db.rotation.labels import MADE, PENDING, Labels
 from ledger_db.rotation.protocol import Deadline, Equalizes, Rotator
@@ -101,7 +101,7 @@ class Repair:
         # After the labels, whatever was seen before: a rotation may have come in between.
         written = restored(self._versions, self._rotator, self._deadline, helpers=helpers)
         if pending is not None:
-            written |= given_up(self._versions, self._rotator, self._deadline, version=pending)
+            written |= forgotten(self._versions, self._rotator, self._deadline, version=pending)
         if written:
             return Repaired.RESTORED
         return Repaired.NOTHING_TO_DO if labels.pending is None else Repaired.ABANDONED

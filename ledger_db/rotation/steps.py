@@ -16,7 +16,7 @@ from enum import Enum
 from ledger_db.answers.reason import Reason
 from ledger_db.answers.secret import Secret, SecretProblem
 from ledger_db.event_log import EventLog
-from ledger_db.rotation.agreement import given_up, logs_in, restored
+from ledger_db.rotation.agreement import forgotten, logs_in, restored
 from ledger_db.rotation.failures import (
     ForeignRotation,
     LabelsMoved,
@@ -217,7 +217,8 @@ class Steps:
         if self._versions.labels().current == self._token:
             return
         # The server has a password now that no label leads to.
-        given_up(self._versions, self._rotator, self._deadline, version=pending)
+        restored(self._versions, self._rotator, self._deadline, helpers=(pending,))
+        forgotten(self._versions, self._rotator, self._deadline, version=pending)
         self._state = "AWSCURRENT logs in"
         raise Stopped(
             ForeignRotation,
