@@ -195,8 +195,6 @@ class EmbeddedPostgres:
 
     def kill(self) -> None:
         """End it and every session of it as a crash would (SIGKILL)."""
-        if self._process is not None:
-            crash(self._process)
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
@@ -204,7 +202,10 @@ class EmbeddedPostgres:
             end(self._initdb, signal.SIGTERM)
             self._initdb = None
         if self._process is not None:
-            end(self._process, how)
+            if how == signal.SIGKILL:
+                crash(self._process)
+            else:
+                end(self._process, how)
             (self._folder / "postgres.pid").unlink(missing_ok=True)
             self._process = None
 

@@ -306,7 +306,8 @@ def _command_of(pid: int) -> str:
 
 def _listed(program: str, *arguments: str) -> str:
     """Ask a program about processes: macOS has no /proc, and some kernels lack a file of it."""
-    path = shutil.which(program, path=os.defpath + ":/usr/bin:/bin") or program
+    # Also where PATH leads to no program at all.
+    path = shutil.which(program) or shutil.which(program, path=os.defpath) or program
     return subprocess.run(  # noqa: S603 - our own command, no shell
         [path, *arguments], check=False, capture_output=True, text=True
     ).stdout

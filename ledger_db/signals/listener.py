@@ -204,9 +204,10 @@ class SignalListener:
     def _hear(self, frame: list[Any]) -> None:
         if frame[0] != b"message":
             return
-        self._hints.count(self._now())
+        now = self._now()
+        self._hints.count(now)
         announcement = parse(frame[2])
-        if announcement is None or not self._hints.take(announcement, self._now()):
+        if announcement is None or not self._hints.take(announcement, now):
             # The channel is anybody's who may publish: none of what it says is worth a log line.
             log.debug("signals.ignored", bytes=len(frame[2]))
             return
