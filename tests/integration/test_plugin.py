@@ -173,8 +173,6 @@ def test_idle_connections_are_renewed(secret: Rotations, short: None) -> None:
     with made(url_of(secret, refresh_interval_seconds="0.2", renewal_spread_seconds="0")) as engine:
         before = ask(engine, "SELECT pg_backend_pid()")
         secret.run()
-        (row,) = secret.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", before)
-        assert row in {(0,), (1,)}
         eventually(
             lambda: secret.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", before) == [(0,)],
             "the old session is gone",
